@@ -1,0 +1,97 @@
+"""What Airflow's provider manager learns about this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_knative._version import __version__
+
+__all__ = ["get_provider_info"]
+
+
+def _option(kind: str, default: str, description: str, example: str | None = None) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "default": default,
+        "description": description,
+        "example": example,
+        "version_added": "0.1.0",
+    }
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "endpoints": _option(
+        "string",
+        "",
+        "Where the executor learns which Knative Service runs which task: the URL of a JSON file that is read again "
+        "whenever it changes.",
+        "file:///opt/airflow/endpoints.json",
+    ),
+    "signing_key": _option(
+        "string",
+        "",
+        "Path of the PEM file with the Ed25519 private key that signs requests to workers. Workers hold only the "
+        "public half. `airflow-knative keys generate` makes a pair.",
+        "/opt/airflow/secrets/signing-key.pem",
+    ),
+    "connect_timeout": _option("float", "10.0", "Seconds to wait for a connection to a service.", "5.0"),
+    "dispatch_retry_timeout": _option(
+        "float",
+        "120.0",
+        "Seconds during which a request that surely did not start (connection refused, 503 before acceptance, no "
+        "endpoint known yet) is tried again with backoff and jitter, before the task instance fails with the reason.",
+        "300.0",
+    ),
+    "heartbeat_interval": _option(
+        "float",
+        "5.0",
+        "Seconds between heartbeats of a running task instance; also how soon a task instance that was marked failed, "
+        "cleared or deleted is stopped. Must be well below `[scheduler] task_instance_heartbeat_timeout`.",
+        "2.0",
+    ),
+    "lost_worker_timeout": _option(
+        "float",
+        "30.0",
+        "Seconds without a heartbeat after which a task instance whose answer broke off without an end is failed. A "
+        "worker that lost its caller reports to the Execution API by itself meanwhile.",
+        "60.0",
+    ),
+    "max_inline_bytes": _option(
+        "integer",
+        "4194304",
+        "Bytes of XComs that travel in a request; what does not fit is read by the worker from the Execution API.",
+        "1048576",
+    ),
+    "max_record_bytes": _option(
+        "integer",
+        "67108864",
+        "Bytes of one record in a worker's answer; a larger one fails the task instance.",
+        "16777216",
+    ),
+    "wakeup": _option(
+        "boolean",
+        "True",
+        "Wake the scheduler's loop when a task ends and, on PostgreSQL with the trigger of `airflow-knative wakeup "
+        "install`, when a dag run is created. Elsewhere and when off, the scheduler's own idle sleep applies.",
+        "False",
+    ),
+    "wakeup_max_wait": _option(
+        "float",
+        "1.0",
+        "Seconds that an idle scheduler loop waits at most for a wake-up before it looks by itself.",
+        "0.5",
+    ),
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata in the form of Airflow's `provider.yaml.schema.json`."""
+    return {
+        "package-name": "airflow-knative",
+        "name": "Knative",
+        "description": "Runs each task of a DAG in its own Knative Service.",
+        "versions": [__version__],
+        "cli": [],
+        "executors": ["airflow_knative.executor.KnativeExecutor"],
+        "config": {"knative": {"description": "Settings of KnativeExecutor.", "options": _OPTIONS}},
+    }
