@@ -10,12 +10,14 @@ step adds 1, so the answer is width * (n + depth - 2).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Param, dag, get_parsing_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 WIDTHS = (1, 2, 4, 8, 16, 24, 48)
 DEPTHS = (2, 3, 4, 8, 16)
@@ -37,34 +39,43 @@ def checked_item(value: Any) -> dict[str, Any]:
     return {"value": number, "padding": "x" * padding}
 
 
+@task(multiple_outputs=False)
+def source(params: dict[str, Any]) -> dict[str, Any]:
+    """Read the input of the only chain."""
+    return checked_item(params["data"])
+
+
+@task
+def fan_out(width: int, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read the input of every chain."""
+    return [checked_item(params["data"])] * width
+
+
+@task(multiple_outputs=False)
+def start(chain: int, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 -- one instance per chain
+    """Be a chain of one task."""
+    return checked_item(params["data"])
+
+
+@task(multiple_outputs=False)
+def step(item: dict[str, Any]) -> dict[str, Any]:
+    """Take one step in a chain."""
+    return {**item, "value": item["value"] + 1}
+
+
+@task
+def total(items: Iterable[dict[str, Any]]) -> int:
+    """Add up what the chains brought."""
+    return sum(item["value"] for item in items)
+
+
 def build(width: int, depth: int) -> DAG:
     """Define the workflow of one width and depth."""
-
-    mapped = {"knative": {"slots": SLOTS, "max_scale": ceil(width / SLOTS)}} if width > 1 else None
-
-    @task
-    def source(params: dict[str, Any]) -> dict[str, Any]:
-        return checked_item(params["data"])
-
-    @task
-    def fan_out(params: dict[str, Any]) -> list[dict[str, Any]]:
-        return [checked_item(params["data"])] * width
-
-    @task(executor_config=mapped)
-    def start(chain: int, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 -- one instance per chain
-        return checked_item(params["data"])
-
-    @task(executor_config=mapped)
-    def step(item: dict[str, Any]) -> dict[str, Any]:
-        return {**item, "value": item["value"] + 1}
-
-    @task
-    def total(items: Iterable[dict[str, Any]]) -> int:
-        return sum(item["value"] for item in items)
+    side_by_side = {"knative": {"slots": SLOTS, "max_scale": ceil(width / SLOTS)}} if width > 1 else {}
 
     def steps(item: Any) -> Any:
         for number in range(1, depth - 1):
-            item = step.override(task_id=f"step_{number}")(item)
+            item = step.override(task_id=f"step_{number}", executor_config=side_by_side)(item)
         return item
 
     @dag(
@@ -80,9 +91,9 @@ def build(width: int, depth: int) -> DAG:
         if width == 1:
             return total([steps(source())])
         if depth == SHALLOWEST:
-            return total(start.expand(chain=list(range(width))))
+            return total(start.override(executor_config=side_by_side).expand(chain=list(range(width))))
         chain = task_group(group_id="chain", prefix_group_id=False)(steps)
-        return total(chain.expand(item=fan_out()))
+        return total(chain.expand(item=fan_out(width)))
 
     return benchmark()
 

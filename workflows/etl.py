@@ -31,7 +31,7 @@ def checked_orders(value: Any) -> dict[str, float]:
 def etl() -> Any:
     """Add up the orders at `params["data"]`: how many, and what they are worth together."""
 
-    @task
+    @task(multiple_outputs=False)
     def extract(params: dict[str, Any]) -> dict[str, float]:
         return checked_orders(params["data"])
 
@@ -39,7 +39,7 @@ def etl() -> Any:
     def transform(orders: dict[str, float]) -> dict[str, Any]:
         return {"count": len(orders), "value": round(sum(orders.values()), 2)}
 
-    @task
+    @task(multiple_outputs=False)
     def load(count: int, value: float) -> dict[str, Any]:
         return {"orders": count, "total_order_value": value}
 

@@ -40,11 +40,11 @@ def etl_mapped() -> Any:
         return [amounts[start : start + size] for start in range(0, len(amounts), size)]
 
     # One service runs all batches: it scales out instead of there being a service for each.
-    @task(executor_config={"knative": {"slots": 2, "max_scale": 4}})
+    @task(multiple_outputs=False, executor_config={"knative": {"slots": 2, "max_scale": 4}})
     def transform(batch: list[float]) -> dict[str, Any]:
         return {"count": len(batch), "value": sum(batch)}
 
-    @task
+    @task(multiple_outputs=False)
     def load(parts: list[dict[str, Any]]) -> dict[str, Any]:
         parts = list(parts)
         return {
