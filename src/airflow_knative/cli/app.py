@@ -46,6 +46,7 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 -- typer's way of calli
 
 @app.callback()
 def _root(
+    *,
     _version: Annotated[
         bool,
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),

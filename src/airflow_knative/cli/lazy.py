@@ -1,14 +1,14 @@
 """Commands that are imported when they are called.
 
-Half of the commands need libraries of one extra (Airflow, PostgreSQL, an HTTP client). The command line has to work, and
-to print its help quickly, without any of them.
+Half of the commands need libraries of one extra (Airflow, PostgreSQL). The command line has to work, and to print its
+help quickly, without any of them.
 """
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -30,7 +30,7 @@ class LazyCommand:
     """Where a command is.
 
     Attributes:
-        target: `module:attribute` of a `typer.Typer` with commands below this one, or of a function that is the command.
+        target: `module:attribute` of a `typer.Typer` with commands below this one, or of a function.
         help: The line in the list of commands.
         extra: The extra of this distribution that brings what the module imports.
     """
@@ -68,7 +68,7 @@ class LazyCommand:
 class LazyGroup(TyperGroup):
     """A group whose listed commands are stand-ins until one of them is called."""
 
-    lazy: dict[str, LazyCommand]
+    lazy: ClassVar[dict[str, LazyCommand]]
     """The commands by name, in the order of the help; set by a subclass."""
 
     def __init__(self, **settings: Any) -> None:

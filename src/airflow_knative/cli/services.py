@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 -- typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +45,7 @@ def _group() -> None:
 
 @app.command()
 def render(
+    *,
     dags: Annotated[Path, typer.Option(help="The dags folder.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output without it.")

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +14,11 @@ from airflow_knative.services.model import KnativeOptions, ServicesError, Servic
 from airflow_knative.services.naming import service_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.sdk import DAG
 
-__all__ = ["collect", "specs", "our_executors"]
+__all__ = ["collect", "our_executors", "specs"]
 
 _EXECUTOR_PACKAGE: Final = "airflow_knative."
 
@@ -28,7 +29,7 @@ def collect(folder: Path) -> tuple[list[DAG], list[str]]:
     Returns:
         The DAGs, sorted by id, and a message for each file that cannot be imported and each id that occurs twice.
     """
-    from airflow.dag_processing.dagbag import BundleDagBag
+    from airflow.dag_processing.dagbag import BundleDagBag  # noqa: PLC0415 -- after standard output is put aside
 
     class Bag(BundleDagBag):
         """A bag that refuses a second DAG of the same id in one file too; Airflow's keeps the last one."""
@@ -56,7 +57,7 @@ def _import_problem(file: str, error: str) -> str:
 
 def our_executors() -> Iterator[str]:
     """Name the executors of this environment's Airflow that are ours, by every name a task may use."""
-    from airflow.executors.executor_loader import ExecutorLoader
+    from airflow.executors.executor_loader import ExecutorLoader  # noqa: PLC0415 -- after standard output is put aside
 
     for name in ExecutorLoader.get_executor_names(validate_teams=False):
         if name.module_path.startswith(_EXECUTOR_PACKAGE):
@@ -64,7 +65,7 @@ def our_executors() -> Iterator[str]:
 
 
 def _is_ours(task: Any, ours: frozenset[str | None]) -> bool:
-    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.taskinstance import TaskInstance  # noqa: PLC0415 -- after standard output is put aside
 
     return task.executor in ours and TaskInstance.is_task_schedulable(task)
 
@@ -75,7 +76,7 @@ def _executors() -> frozenset[str | None]:
     In an environment that is not set up for our executor the default one is taken for ours: that is what somebody
     means who renders services there.
     """
-    from airflow.executors.executor_loader import ExecutorLoader
+    from airflow.executors.executor_loader import ExecutorLoader  # noqa: PLC0415 -- after standard output is put aside
 
     names = frozenset(our_executors())
     default = ExecutorLoader.get_default_executor_name()
@@ -120,13 +121,12 @@ def _task_options(task: Any, where: str, max_timeout: int) -> KnativeOptions:
         return KnativeOptions()
     options = parse_options(config["knative"], where=where)
     if max_timeout and "timeout" in options.model_fields_set and options.timeout > max_timeout:
-        raise ServicesError(
-            [
-                f"{where}: executor_config['knative']['timeout'] is {options.timeout}; allowed: at most {max_timeout} "
-                "seconds, the cluster's max-revision-timeout-seconds; shorten the task, or raise the cluster's maximum "
-                "and say so with --max-timeout"
-            ]
+        problem = (
+            f"{where}: executor_config['knative']['timeout'] is {options.timeout}; allowed: at most {max_timeout} "
+            "seconds, the cluster's max-revision-timeout-seconds; shorten the task, or raise the cluster's maximum "
+            "and say so with --max-timeout"
         )
+        raise ServicesError([problem])
     return options
 
 

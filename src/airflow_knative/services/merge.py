@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_knative.services.model import KnativeOptions, ServicesError, parse_options, quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["merge_options"]
 
@@ -25,39 +27,55 @@ def merge_options(dag_id: str, tasks: Mapping[str, KnativeOptions]) -> KnativeOp
     Raises:
         ServicesError: Two tasks want different things of one worker.
     """
-    merged: dict[str, Any] = {}
-    problems: list[str] = []
-    owner: dict[tuple[str, ...], str] = {}
-
-    def agree(task_id: str, path: tuple[str, ...], old: object, new: object) -> None:
-        if old is not None and old != new:
-            key = "".join(f"[{part!r}]" for part in path)
-            problems.append(
-                f"dag {dag_id!r}: tasks {owner[path]!r} and {task_id!r} share one service with --granularity dag but "
-                f"set executor_config['knative']{key} to {old!r} and {new!r}; set the same value, or use "
-                "--granularity task"
-            )
-        owner.setdefault(path, task_id)
-
+    merged = _Merged(dag_id)
     for task_id, options in sorted(tasks.items()):
         for key in sorted(options.model_fields_set):
-            value = getattr(options, key)
-            if key in _LARGEST:
-                merged[key] = max(value, merged.get(key, value))
-            elif key == "image":
-                agree(task_id, (key,), merged.get(key), value)
-                merged.setdefault(key, value)
-            elif key in {"env", "node_selector"}:
-                for name, text in value.items():
-                    agree(task_id, (key, name), merged.get(key, {}).get(name), text)
-                merged[key] = value | merged.get(key, {})
-            elif key == "secrets":
-                merged[key] = sorted({*value, *merged.get(key, [])})
-            elif key == "resources":
-                merged[key] = _largest_resources([merged.get(key, {}), value])
-    if problems:
-        raise ServicesError(problems)
-    return parse_options(merged, where=f"dag {dag_id!r}")
+            merged.add(task_id, key, getattr(options, key))
+    if merged.problems:
+        raise ServicesError(merged.problems)
+    return parse_options(merged.values, where=f"dag {dag_id!r}")
+
+
+class _Merged:
+    def __init__(self, dag_id: str) -> None:
+        self.dag_id = dag_id
+        self.values: dict[str, Any] = {}
+        self.problems: list[str] = []
+        self._owners: dict[tuple[str, ...], str] = {}
+
+    def add(self, task_id: str, key: str, value: Any) -> None:
+        old = self.values.get(key)
+        if old is None:
+            self.values[key] = value
+        elif key in _LARGEST:
+            self.values[key] = max(value, old)
+        elif key == "secrets":
+            self.values[key] = sorted({*value, *old})
+        elif key == "resources":
+            self.values[key] = _largest_resources([old, value])
+        elif key in {"env", "node_selector"}:
+            self.values[key] = value | old
+        self._agree(task_id, key, value)
+
+    def _agree(self, task_id: str, key: str, value: Any) -> None:
+        """Note two tasks that want different things of which there can be one only."""
+        parts: dict[tuple[str, ...], Any]
+        if key == "image":
+            parts = {(key,): value}
+        elif key in {"env", "node_selector"}:
+            parts = {(key, name): text for name, text in value.items()}
+        else:
+            return
+        for path, mine in parts.items():
+            owner = self._owners.setdefault(path, task_id)
+            kept = self.values[key] if len(path) == 1 else self.values[key][path[1]]
+            if kept != mine:
+                where = "".join(f"[{part!r}]" for part in path)
+                self.problems.append(
+                    f"dag {self.dag_id!r}: tasks {owner!r} and {task_id!r} share one service with --granularity dag "
+                    f"but set executor_config['knative']{where} to {kept!r} and {mine!r}; set the same value, or use "
+                    "--granularity task"
+                )
 
 
 def _largest_resources(several: Iterable[dict[str, dict[str, str]]]) -> dict[str, dict[str, str]]:

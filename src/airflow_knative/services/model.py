@@ -64,7 +64,7 @@ def quantity(text: str) -> Decimal:
         raise ValueError(f"{text!r} is no Kubernetes quantity")
     number, suffix = Decimal(match["number"]), match["suffix"] or ""
     if suffix.endswith("i"):
-        return number * 1024 ** ("KMGTPE".index(suffix[0]) + 1)
+        return number * Decimal(1024) ** ("KMGTPE".index(suffix[0]) + 1)
     if suffix[:1] in {"e", "E"} and len(suffix) > 1:
         return number.scaleb(int(suffix[1:]))
     return number.scaleb(_EXPONENTS.get(suffix, 0))

@@ -92,7 +92,7 @@ def _item(entry: dict[str, Any]) -> str:
 
 
 def _mapping(entry: dict[str, Any]) -> Iterable[str]:
-    """Block style to the depth that people read; scalars as JSON, which YAML contains, so that no text means another type."""
+    """Write block style, with scalars as JSON: YAML contains it, and no text is taken for another type."""
     for key, value in entry.items():
         if isinstance(value, dict):
             yield f"{key}:"
