@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from airflow_knative.local.errors import LocalError
+
+__all__ = ["QueueFullError", "RetiredError", "StartError", "StartTimeoutError"]
+
+
+class QueueFullError(LocalError):
+    """As many requests as allowed wait for a worker of this service."""
+
+
+class RetiredError(LocalError):
+    """The service is gone, or all of it is being stopped."""
+
+
+class StartError(LocalError):
+    """A worker ended before it was ready.
+
+    Attributes:
+        output: The last lines that it wrote.
+    """
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+
+class StartTimeoutError(StartError):
+    """A worker was not ready in time."""

@@ -1,0 +1,62 @@
+"""Airflow's database brought up to date, in one process since importing Airflow is what takes the time.
+
+Run as `python -m airflow_knative.local.bootstrap` in the environment of Airflow's parts, with the administrator's
+login as JSON on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from importlib.util import find_spec
+
+__all__ = ["main"]
+
+_WAKEUP = "airflow_knative.executor.wakeup"
+
+
+def migrate() -> None:
+    """What `airflow db migrate` does."""
+    from airflow.utils import db  # noqa: PLC0415
+
+    db.upgradedb()
+
+
+def ensure_admin(user: str, password: str) -> None:
+    """Make the administrator, or give the existing one this password."""
+    from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder  # noqa: PLC0415
+
+    with get_application_builder() as builder:
+        manager = builder.sm
+        known = manager.find_user(username=user)
+        if known is not None:
+            manager.reset_password(known.id, password)
+            return
+        role = manager.find_role("Admin")
+        if not manager.add_user(user, "Local", "Admin", f"{user}@localhost", role, password=password):
+            raise SystemExit(f"the administrator {user!r} could not be made")
+
+
+def install_wakeup() -> None:
+    """The trigger that wakes the scheduler when a run is created."""
+    if find_spec(_WAKEUP) is None:
+        return
+    sys.argv = [_WAKEUP, "install"]
+    try:
+        runpy.run_module(_WAKEUP, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
+
+
+def main() -> None:
+    """Entry point."""
+    admin = json.load(sys.stdin)
+    migrate()
+    ensure_admin(admin["user"], admin["password"])
+    install_wakeup()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Starting all parts, side by side where nothing forbids it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Final
+
+from airflow_knative.local.child import Child, Part
+from airflow_knative.local.errors import PartError
+from airflow_knative.local.files import tail, write_atomically
+from airflow_knative.local.health import Health
+from airflow_knative.local.once import run_once
+from airflow_knative.local.parts import AIRFLOW_PARTS, Parts
+from airflow_knative.local.progress import Progress
+from airflow_knative.local.rollout import Rollout
+from airflow_knative.local.secrets import Secrets
+from airflow_knative.wire.keys import generate
+
+__all__ = ["BringUp"]
+
+_POLL: Final = 0.1
+_DEATHS: Final = 3
+"""A part that dies so often before it is healthy will not get there."""
+_TIMEOUT: Final = 300.0
+_ERROR_LINES: Final = 15
+
+
+class BringUp:
+    """One start of an instance."""
+
+    def __init__(
+        self, parts: Parts, secrets: Secrets, health: Health, rollout: Rollout, progress: Progress, children: dict[str, Child]
+    ) -> None:
+        self._parts = parts
+        self._secrets = secrets
+        self._health = health
+        self._rollout = rollout
+        self._progress = progress
+        self._children = children
+
+    async def run(self) -> None:
+        """Start everything and wait until all of it is healthy.
+
+        Raises:
+            LocalError: A part does not come up.
+        """
+        self._keys()
+        try:
+            async with asyncio.timeout(_TIMEOUT), asyncio.TaskGroup() as group:
+                services = group.create_task(self._services())
+                group.create_task(self._gateway())
+                group.create_task(self._airflow(services))
+        except* TimeoutError:
+            busy = [step["name"] for step in self._progress.snapshot()["steps"] if step["state"] != "done"]
+            raise PartError(f"not up within {_TIMEOUT:g} s; waited for: {', '.join(busy)}") from None
+
+    def _keys(self) -> None:
+        paths = self._parts.paths
+        if not (paths.private_key.exists() and paths.public_key.exists()):
+            generate(paths.private_key, paths.public_key)
+
+    async def _services(self) -> None:
+        with self._progress.step("services"):
+            self._start(self._parts.activator())
+            await self._rollout.render()
+            await self._until("activator", self._activator_answers)
+            await self._rollout.publish()
+
+    async def _activator_answers(self) -> bool:
+        return await self._health.activator() is not None
+
+    async def _gateway(self) -> None:
+        with self._progress.step("gateway"):
+            self._start(self._parts.gateway())
+            await self._until("gateway", self._health.gateway)
+
+    async def _airflow(self, services: asyncio.Task[None]) -> None:
+        with self._progress.step("database"):
+            await self._database()
+        with self._progress.step("migration"):
+            await self._migrate()
+        for name in AIRFLOW_PARTS:
+            self._start(self._parts.airflow(name))
+        steps = [self._airflow_part(name) for name in AIRFLOW_PARTS]
+        await asyncio.gather(*steps, self._dags(services))
+
+    async def _airflow_part(self, name: str) -> None:
+        async def healthy() -> bool:
+            return (await self._health.airflow(self.started()))[name]
+
+        with self._progress.step(name):
+            await self._until(name, healthy)
+
+    def started(self) -> dict[str, float]:
+        """Unix time at which each of Airflow's parts started."""
+        processes = {name: self._children[name].process for name in AIRFLOW_PARTS if name in self._children}
+        return {name: process.started if process else time.time() for name, process in processes.items()}
+
+    async def _database(self) -> None:
+        postgres = self._parts.postgres
+        paths = self._parts.paths
+        postgres.check_version()
+        if not postgres.is_initialised:
+            try:
+                await run_once(
+                    "initdb",
+                    postgres.initdb_command(),
+                    environment=self._parts.tool_environment,
+                    log=paths.log("database"),
+                    folder=paths.run,
+                    setup=postgres.setup(),
+                )
+            finally:
+                postgres.discard_password_file()
+            paths.migrated.unlink(missing_ok=True)
+        child = self._start(self._parts.database())
+
+        async def ready() -> bool:
+            return child.process is not None and postgres.is_ready(child.process.pid)
+
+        await self._until("database", ready, poll=0.02)
+
+    async def _migrate(self) -> None:
+        paths = self._parts.paths
+        stamp = self._stamp()
+        if paths.migrated.exists() and paths.migrated.read_text() == stamp:
+            return
+        await run_once(
+            "the migration of Airflow's database",
+            [sys.executable, "-m", "airflow_knative.local.bootstrap"],
+            environment=self._parts.airflow_environment,
+            log=paths.log("migration"),
+            folder=paths.run,
+            text=json.dumps({"user": self._secrets.admin_user, "password": self._secrets.admin_password}),
+        )
+        write_atomically(paths.migrated, stamp)
+
+    def _stamp(self) -> str:
+        """What the database's content depends on; the same text means that there is nothing to migrate."""
+        login = f"{self._secrets.instance}:{self._secrets.admin_user}:{self._secrets.admin_password}"
+        packages = ("apache-airflow-core", "apache-airflow-providers-fab", "airflow-knative")
+        versions = {name: version(name) for name in packages}
+        return json.dumps({**versions, "login": hashlib.sha256(login.encode()).hexdigest()}) + "\n"
+
+    async def _dags(self, services: asyncio.Task[None]) -> None:
+        with self._progress.step("workflows"):
+            await asyncio.wait([services])
+            wanted = self._rollout.dag_ids
+
+            async def parsed() -> bool:
+                found = await self._health.parsed_dags()
+                return found is not None and wanted <= found
+
+            await self._until("dag-processor", parsed)
+
+    def _start(self, part: Part) -> Child:
+        child = self._children[part.name] = Child(part)
+        try:
+            child.start()
+        except OSError as error:
+            raise PartError(f"{part.name} cannot be started: {error}") from None
+        return child
+
+    async def _until(self, name: str, condition: Callable[[], Awaitable[bool]], *, poll: float = _POLL) -> None:
+        child = self._children[name]
+        while not await condition():
+            if child.restarts >= _DEATHS:
+                last = tail(child.part.log, _ERROR_LINES)
+                raise PartError(f"{name} does not stay up; its log is {child.part.log} and ends with:\n{last}")
+            await asyncio.sleep(poll)
+
