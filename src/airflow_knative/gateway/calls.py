@@ -1,0 +1,233 @@
+"""The calls of the gateway that reach Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from airflow_knative.gateway.accesslog import record_of
+from airflow_knative.gateway.airflow import AirflowError, TooLargeError, UnavailableError
+from airflow_knative.gateway.auth import Caller, parse_authorization
+from airflow_knative.gateway.bodies import read_json_body
+from airflow_knative.gateway.failures import failed_tasks, summary
+from airflow_knative.gateway.identifiers import checked_dag_id, checked_run_id, parse_idempotency_key
+from airflow_knative.gateway.payload import compact, parse_input
+from airflow_knative.gateway.preferences import parse_prefer
+from airflow_knative.gateway.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.requests import Request
+    from starlette.types import Receive
+
+    from airflow_knative.gateway.accesslog import CallRecord
+    from airflow_knative.gateway.airflow import Airflow
+    from airflow_knative.gateway.auth import TokenCache
+    from airflow_knative.gateway.deadlines import Deadlines
+    from airflow_knative.gateway.outputs import Outputs
+    from airflow_knative.gateway.runs import Run, Runner
+    from airflow_knative.gateway.settings import Settings
+
+__all__ = ["Calls", "closed_by_caller"]
+
+RUN_ID_HEADER: Final = "airflow-run-id"
+REPLAYED_HEADER: Final = "idempotency-replayed"
+_RETRY_AFTER: Final = {"retry-after": "1"}
+_CLIENT_CLOSED_REQUEST: Final = 499
+
+
+class Calls:
+    """Answers the calls that reach Airflow.
+
+    Args:
+        settings: The gateway's settings.
+        airflow: The Airflow that runs the workflows.
+        tokens: Airflow tokens of the callers.
+        runner: Starts runs and waits for them.
+        outputs: Finds what they returned.
+        deadlines: How long calls may wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        airflow: Airflow,
+        tokens: TokenCache,
+        runner: Runner,
+        outputs: Outputs,
+        deadlines: Deadlines,
+    ) -> None:
+        self._settings = settings
+        self._airflow = airflow
+        self._tokens = tokens
+        self._runner = runner
+        self._outputs = outputs
+        self._deadlines = deadlines
+        self._under_way = 0
+
+    async def run_workflow(self, request: Request) -> Response:
+        """Answer `POST /runWorkflow/<dag_id>`."""
+        caller = self._caller(request)
+        record = record_of(request)
+        dag_id = record.dag_id = checked_dag_id(request.path_params["dag_id"])
+        if self._under_way >= self._settings.max_concurrency:
+            raise ProblemError(
+                "overloaded",
+                f"The gateway has {self._under_way} workflow calls under way, and its MAX_CONCURRENCY allows no more. "
+                "Call again later, or send 'Prefer: respond-async', which takes a place for a moment only.",
+                headers=_RETRY_AFTER,
+            )
+        self._under_way += 1
+        try:
+            return await self._run_workflow(request, record, caller, dag_id)
+        finally:
+            self._under_way -= 1
+
+    async def show_run(self, request: Request) -> Response:
+        """Answer `GET /runs/<dag_id>/<run_id>`."""
+        caller = self._caller(request)
+        record = record_of(request)
+        dag_id = record.dag_id = checked_dag_id(request.path_params["dag_id"])
+        run_id = record.run_id = checked_run_id(dag_id, request.path_params["run_id"])
+        until = asyncio.get_running_loop().time() + self._settings.wait_timeout
+        with _airflow_errors():
+            async with self._deadlines.until(until):
+                run = await self._runner.look(caller, dag_id, run_id)
+                shown: dict[str, Any] = {
+                    "dag_id": dag_id,
+                    "run_id": run_id,
+                    "state": run.state,
+                    "start_date": run.start_date,
+                    "end_date": run.end_date,
+                }
+                if run.state == "success":
+                    shown["output"] = await self._outputs.of(caller, run)
+                elif run.state == "failed":
+                    tasks = await failed_tasks(self._airflow, caller, run)
+                    shown["detail"] = summary(run, tasks)
+                    shown["failed_tasks"] = tasks
+        return _json(shown, run, {"cache-control": "no-store"})
+
+    async def _run_workflow(self, request: Request, record: CallRecord, caller: Caller, dag_id: str) -> Response:
+        began = asyncio.get_running_loop().time()
+        preferences = parse_prefer(request.headers.getlist("prefer"))
+        key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
+        data = parse_input(await read_json_body(request, limit=self._settings.max_body_bytes))
+        with _airflow_errors():
+            run = await self._runner.start(caller, dag_id, data, key)
+        record.run_id = run.run_id
+        limit = self._settings.wait_timeout
+        if preferences.wait is not None:
+            limit = min(limit, preferences.wait)
+            preferences = preferences._replace(wait=int(limit))
+        headers = {RUN_ID_HEADER: run.run_id}
+        if (applied := preferences.applied()) is not None:
+            headers["preference-applied"] = applied
+        if run.replayed:
+            headers[REPLAYED_HEADER] = "true"
+        if preferences.respond_async and preferences.wait is None:
+            return _accepted(run, headers)
+        try:
+            with _airflow_errors(run):
+                async with _while_connected(request.receive), self._deadlines.until(began + limit):
+                    await self._runner.finish(caller, run)
+                    if run.state == "success":
+                        output = await self._outputs.of(caller, run)
+                        return _json({"output": output}, run, headers)
+                    tasks = await failed_tasks(self._airflow, caller, run)
+        except TimeoutError:
+            if preferences.respond_async:
+                return _accepted(run, headers)
+            raise self._gave_up(run, limit, headers) from None
+        raise ProblemError(
+            "run-failed", summary(run, tasks), headers=headers, **run.location, state=run.state, failed_tasks=tasks
+        )
+
+    def _caller(self, request: Request) -> Caller:
+        return Caller(parse_authorization(request.headers.get("authorization")), self._tokens)
+
+    def _gave_up(self, run: Run, limit: float, headers: dict[str, str]) -> ProblemError:
+        where = _location(run)
+        goes_on = f"It goes on in Airflow: ask for it with GET {where}."
+        members: dict[str, Any] = {**run.location, "state": run.state, "location": where}
+        if self._deadlines.draining:
+            detail = f"The gateway shuts down and can no longer wait for run {run.run_id!r}. {goes_on}"
+            return ProblemError("shutting-down", detail, headers=headers | _RETRY_AFTER, **members)
+        detail = f"Run {run.run_id!r} of workflow {run.dag_id!r} has not ended within {limit:g} s. {goes_on}"
+        return ProblemError("wait-ended", detail, headers=headers, **members)
+
+
+@asynccontextmanager
+async def _while_connected(receive: Receive) -> AsyncIterator[None]:
+    """Stop the body when the caller hangs up. Its run goes on in Airflow, only nobody waits for it any more.
+
+    Raises:
+        ClientDisconnect: the caller hung up.
+    """
+    waiting = asyncio.current_task()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if waiting is not None:
+            waiting.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone and waiting is not None and waiting.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+@contextmanager
+def _airflow_errors(run: Run | None = None) -> Iterator[None]:
+    """Turn what goes wrong at Airflow into problems."""
+    members: dict[str, Any] = {} if run is None else run.location
+    where = "" if run is None else f" The run goes on in Airflow: ask for it with GET {_location(run)}."
+    try:
+        yield
+    except UnavailableError as error:
+        raise ProblemError("airflow-unavailable", f"{error}{where}", headers=_RETRY_AFTER, **members) from error
+    except TooLargeError as error:
+        raise ProblemError("output-unusable", f"{error}{where}", **members) from error
+    except AirflowError as error:
+        raise ProblemError("airflow-error", f"{error}{where}", **members) from error
+
+
+def _location(run: Run) -> str:
+    return f"/runs/{quote(run.dag_id, safe='')}/{quote(run.run_id, safe='')}"
+
+
+def _accepted(run: Run, headers: dict[str, str]) -> Response:
+    where = _location(run)
+    body = compact({**run.location, "state": run.state, "location": where})
+    return Response(body, HTTPStatus.ACCEPTED, headers | {"location": where}, "application/json")
+
+
+def _json(value: dict[str, Any], run: Run, headers: dict[str, str]) -> Response:
+    try:
+        body = compact(value)
+    except ValueError as error:
+        detail = f"The output of run {run.run_id!r} is no JSON: {error}. Let the workflow return JSON values."
+        raise ProblemError("output-unusable", detail, headers=headers, **run.location) from error
+    return Response(body, HTTPStatus.OK, headers, "application/json")
+
+
+def closed_by_caller() -> Response:
+    """Return what the access log shows of a call whose caller hung up; nobody reads it."""
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)
