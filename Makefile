@@ -1,0 +1,65 @@
+# What a checkout needs is make, Python 3.11 or later with pip, and nothing installed by root.
+#
+#   make demo      a workflow run from start to end, everything set up by itself
+#   make test      every check that needs no cluster
+#
+# PYTHON chooses the interpreter: make setup PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := build/uv/bin/uv
+RUN_UV := scripts/uv.sh $(PYTHON) $(UV)
+READY := $(VENV)/.ready
+
+# Written bytecode decides how fast a worker starts, so nothing here may run without it.
+unexport PYTHONDONTWRITEBYTECODE
+COMPILE := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --all-extras --group dev --custom-compile-command 'make lock' pyproject.toml
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint unit local-e2e lock format clean
+
+help: ## Show what there is to make
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Install everything a checkout needs into .venv, as locked
+
+demo: $(READY) ## Run a workflow through the gateway on this machine; KEEP=1 leaves it up
+	@KEEP=$(KEEP) scripts/demo.sh
+
+test: lint unit local-e2e ## Run every check that needs no cluster
+
+lint: $(READY) ## Check style, types, YAML and that the lock fits
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	@scripts/check-lock.sh $(COMPILE)
+
+unit: $(READY) ## Run the unit tests
+	$(BIN)/pytest tests/unit
+
+local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, real HTTP, on this machine
+	$(BIN)/pytest tests/local
+
+lock: $(UV) ## Write requirements.lock anew, with newer versions where pyproject.toml allows them
+	$(COMPILE) --upgrade --output-file requirements.lock
+
+format: $(READY) ## Format the code and mend what can be mended by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove what was made here: .venv and build
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache
+
+$(READY): requirements.lock pyproject.toml | $(UV)
+	@$(RUN_UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+	$(RUN_UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock --compile-bytecode \
+		--editable '.[local]' --group dev
+	@$(BIN)/python -m compileall -q src
+	@touch $@
+
+$(UV): requirements.lock
+	@scripts/install-uv.sh $(PYTHON) build/uv
