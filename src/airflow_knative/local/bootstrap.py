@@ -1,17 +1,12 @@
-"""Airflow's database brought up to date, in one process since importing Airflow is what takes the time.
-
-Run as `python -m airflow_knative.local.bootstrap` in the environment of Airflow's parts, with the administrator's
-login as JSON on standard input.
-"""
+"""Airflow's database brought up to date, in one process since importing Airflow is what takes the time."""
 
 from __future__ import annotations
 
-import json
 import runpy
 import sys
 from importlib.util import find_spec
 
-__all__ = ["main"]
+__all__ = ["bootstrap"]
 
 _WAKEUP = "airflow_knative.executor.wakeup"
 
@@ -50,13 +45,8 @@ def install_wakeup() -> None:
             raise
 
 
-def main() -> None:
-    """Entry point."""
-    admin = json.load(sys.stdin)
+def bootstrap(user: str, password: str) -> None:
+    """Migrate, make the administrator, install the trigger."""
     migrate()
-    ensure_admin(admin["user"], admin["password"])
+    ensure_admin(user, password)
     install_wakeup()
-
-
-if __name__ == "__main__":
-    main()

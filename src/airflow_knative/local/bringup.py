@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -15,8 +14,10 @@ from airflow_knative.local.child import Child, Part
 from airflow_knative.local.errors import PartError
 from airflow_knative.local.files import tail, write_atomically
 from airflow_knative.local.health import Health
+from airflow_knative.local.launch import Launcher
 from airflow_knative.local.once import run_once
 from airflow_knative.local.parts import AIRFLOW_PARTS, Parts
+from airflow_knative.local.process import OrphanSweeper
 from airflow_knative.local.progress import Progress
 from airflow_knative.local.rollout import Rollout
 from airflow_knative.local.secrets import Secrets
@@ -81,14 +82,27 @@ class BringUp:
             await self._until("gateway", self._health.gateway)
 
     async def _airflow(self, services: asyncio.Task[None]) -> None:
-        with self._progress.step("database"):
-            await self._database()
-        with self._progress.step("migration"):
-            await self._migrate()
-        for name in AIRFLOW_PARTS:
-            self._start(self._parts.airflow(name))
+        with OrphanSweeper.paused():
+            launcher = Launcher(self._parts)
+            try:
+                with self._progress.step("database"):
+                    await self._database()
+                with self._progress.step("airflow"):
+                    processes = await launcher.launch(self._admin_to_make())
+            finally:
+                await launcher.close()
+            for name, process in processes.items():
+                self._children[name] = Child(self._parts.airflow(name))
+                self._children[name].start(process)
+        write_atomically(self._parts.paths.migrated, self._stamp())
         steps = [self._airflow_part(name) for name in AIRFLOW_PARTS]
         await asyncio.gather(*steps, self._dags(services))
+
+    def _admin_to_make(self) -> tuple[str, str] | None:
+        migrated = self._parts.paths.migrated
+        if migrated.exists() and migrated.read_text() == self._stamp():
+            return None
+        return self._secrets.admin_user, self._secrets.admin_password
 
     async def _airflow_part(self, name: str) -> None:
         async def healthy() -> bool:
@@ -125,21 +139,6 @@ class BringUp:
             return child.process is not None and postgres.is_ready(child.process.pid)
 
         await self._until("database", ready, poll=0.02)
-
-    async def _migrate(self) -> None:
-        paths = self._parts.paths
-        stamp = self._stamp()
-        if paths.migrated.exists() and paths.migrated.read_text() == stamp:
-            return
-        await run_once(
-            "the migration of Airflow's database",
-            [sys.executable, "-m", "airflow_knative.local.bootstrap"],
-            environment=self._parts.airflow_environment,
-            log=paths.log("migration"),
-            folder=paths.run,
-            text=json.dumps({"user": self._secrets.admin_user, "password": self._secrets.admin_password}),
-        )
-        write_atomically(paths.migrated, stamp)
 
     def _stamp(self) -> str:
         """What the database's content depends on; the same text means that there is nothing to migrate."""

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from airflow_knative.local.errors import LocalError
 from airflow_knative.local.files import write_atomically
 
-__all__ = ["DOMAIN", "Service", "endpoints", "load_services", "save_services"]
+__all__ = ["DOMAIN", "Service", "endpoints", "load_services", "save_services", "saved_key"]
 
 DOMAIN: Final = "airflow.local"
 """Host names of services end in it."""
@@ -60,10 +60,24 @@ class Service:
         return cls(**{**raw, "secrets": tuple(raw.get("secrets", ()))})
 
 
-def save_services(path: Path, services: Iterable[Service]) -> None:
-    """Write them down in one step."""
-    text = json.dumps({"services": [asdict(service) for service in services]}, indent=2)
+def save_services(path: Path, services: Iterable[Service], *, key: str = "") -> None:
+    """Write them down in one step.
+
+    Args:
+        path: The file.
+        services: The services.
+        key: What they were made from, for `saved_key`.
+    """
+    text = json.dumps({"key": key, "services": [asdict(service) for service in services]}, indent=2)
     write_atomically(path, text + "\n")
+
+
+def saved_key(path: Path) -> str | None:
+    """The key that the services were saved with, None if nothing has been saved."""
+    try:
+        return str(json.loads(path.read_text())["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def load_services(path: Path) -> list[Service]:

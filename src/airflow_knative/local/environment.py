@@ -10,7 +10,7 @@ from typing import Final
 
 from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.secrets import Secrets
-from airflow_knative.local.settings import LocalSettings
+from airflow_knative.local.settings import DEFAULT_EXECUTOR, LocalSettings
 
 __all__ = ["MARK", "airflow_environment", "gateway_environment", "tool_environment", "worker_environment"]
 
@@ -65,6 +65,14 @@ _WORKER_INHERITS: Final = frozenset(
 )
 
 
+# How much runs at once is for the services' scales to say. Other executors start that many processes.
+_ONE_MACHINE: Final = {
+    "AIRFLOW__CORE__PARALLELISM": "128",
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "128",
+    "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "64",
+}
+
+
 def tool_environment(paths: StatePaths, secrets: Secrets, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The caller's environment, marked as this instance's."""
     inherited = {name: value for name, value in base.items() if name not in _NEVER_INHERITED}
@@ -84,10 +92,7 @@ def airflow_environment(
     """
     inherited = tool_environment(paths, secrets, base)
     tuning = {
-        # One machine's worth of tasks at once is the workers' own limit, so Airflow's need not be lower.
-        "AIRFLOW__CORE__PARALLELISM": "128",
-        "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "128",
-        "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "64",
+        **(_ONE_MACHINE if settings.executor == DEFAULT_EXECUTOR else {}),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         # A changed file is parsed when its time of change shows; only new and removed ones wait for a refresh.
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
@@ -96,6 +101,8 @@ def airflow_environment(
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API__EXPOSE_CONFIG": "False",
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        # The migration has done that.
+        "AIRFLOW__FAB__UPDATE_FAB_PERMS": "False",
     }
     fixed = {
         "AIRFLOW_HOME": str(paths.airflow_home),

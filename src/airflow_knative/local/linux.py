@@ -16,7 +16,7 @@ import psutil
 
 from airflow_knative.local.errors import LocalError
 
-__all__ = ["Account", "become_subreaper", "child_setup", "children", "descendants", "kill", "unprivileged_account"]
+__all__ = ["Account", "become_subreaper", "child_setup", "children", "descendants", "kill", "set_death_signal", "unprivileged_account"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_KEEPCAPS: Final = 8
@@ -113,11 +113,21 @@ def child_setup(death_signal: signal.Signals, account: Account | None = None) ->
         if account is not None:
             _drop_to(account)
         # After the change of user, which clears it (prctl(2)).
-        _prctl(_PR_SET_PDEATHSIG, death_signal)
-        if os.getppid() != parent:
-            os._exit(1)
+        set_death_signal(death_signal, parent)
 
     return setup
+
+
+def set_death_signal(number: signal.Signals, parent: int) -> None:
+    """Have this process signalled when its parent dies (prctl(2), PR_SET_PDEATHSIG); end it if it has died already.
+
+    Args:
+        number: The signal.
+        parent: Pid of the parent that is meant.
+    """
+    _prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def children(pid: int) -> list[int]:

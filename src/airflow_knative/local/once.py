@@ -24,9 +24,8 @@ async def run_once(
     log: Path,
     folder: Path,
     setup: Callable[[], None] | None = None,
-    text: str | None = None,
     allowed: Sequence[int] = (0,),
-) -> tuple[int, str]:
+) -> int:
     """Run a program to its end; end it when this is cancelled.
 
     Args:
@@ -36,16 +35,15 @@ async def run_once(
         log: File that its output is appended to.
         folder: Its working folder.
         setup: What it does between fork and exec.
-        text: What it reads on standard input.
         allowed: Exit codes that are no error.
 
     Returns:
-        Its exit code and what it wrote (the last 64 KiB).
+        Its exit code.
 
     Raises:
         PartError: It ended with another exit code.
     """
-    process = OwnedProcess.start(command, environment=environment, log=log, folder=folder, setup=setup, text=text)
+    process = OwnedProcess.start(command, environment=environment, log=log, folder=folder, setup=setup)
     try:
         code = await process.wait()
     finally:
@@ -54,4 +52,4 @@ async def run_once(
     if code not in allowed:
         last = tail(log, _ERROR_LINES, start=process.log_start)
         raise PartError(f"{name} ended with {code}; its log is {log} and ends with:\n{last}")
-    return code, tail(log, 10**6, start=process.log_start)
+    return code

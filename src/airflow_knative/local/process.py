@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,14 +28,18 @@ class OwnedProcess:
 
     _live: dict[int, OwnedProcess] = {}  # noqa: RUF012 - the registry of this process
 
-    def __init__(self, popen: subprocess.Popen[bytes], log: Path, log_start: int) -> None:
+    def __init__(self, pid: int, log: Path, log_start: int, popen: subprocess.Popen[bytes] | None = None) -> None:
         self._popen = popen
         self._exited = asyncio.Event()
-        self._pidfd = os.pidfd_open(popen.pid)
+        self._pidfd = os.pidfd_open(pid)
+        self.pid = pid
+        """Its pid, which is its session's and process group's too."""
+        self.returncode: int | None = None
+        """Its exit code, minus the signal's number if one ended it, or None while it runs."""
         self.log = log
         self.log_start = log_start
         self.started = time.time()
-        self._live[popen.pid] = self
+        self._live[pid] = self
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
     @classmethod
@@ -47,7 +51,7 @@ class OwnedProcess:
         log: Path,
         folder: Path,
         setup: Callable[[], None] | None = None,
-        text: str | None = None,
+        stdin: int = subprocess.DEVNULL,
     ) -> OwnedProcess:
         """Start a program.
 
@@ -57,7 +61,7 @@ class OwnedProcess:
             log: File that its output is appended to.
             folder: Its working folder.
             setup: What to do between fork and exec; by default it gets SIGTERM when this process dies.
-            text: What it reads on standard input, nothing by default.
+            stdin: File descriptor of its standard input, nothing by default.
 
         Raises:
             OSError: The program cannot be started.
@@ -65,9 +69,6 @@ class OwnedProcess:
         with contextlib.ExitStack() as stack:
             fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             stack.callback(os.close, fd)
-            stdin = subprocess.DEVNULL if text is None else _memory_file(text)
-            if text is not None:
-                stack.callback(os.close, stdin)
             start = os.fstat(fd).st_size
             popen = subprocess.Popen(
                 command,
@@ -80,22 +81,17 @@ class OwnedProcess:
                 # Safe: this process has one thread, and the hook makes system calls only.
                 preexec_fn=setup or child_setup(signal.SIGTERM),  # noqa: PLW1509
             )
-        return cls(popen, log, start)
+        return cls(popen.pid, log, start, popen)
+
+    @classmethod
+    def adopt(cls, pid: int, log: Path) -> OwnedProcess:
+        """Own a child that another process has started and left to this one, a subreaper."""
+        return cls(pid, log, log.stat().st_size)
 
     @classmethod
     def live_pids(cls) -> set[int]:
         """The pids of all that have not been waited for."""
         return set(cls._live)
-
-    @property
-    def pid(self) -> int:
-        """Its pid, which is its session's and process group's too."""
-        return self._popen.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """Its exit code, minus the signal's number if one ended it, or None while it runs."""
-        return self._popen.returncode
 
     @property
     def is_running(self) -> bool:
@@ -105,7 +101,7 @@ class OwnedProcess:
     async def wait(self) -> int:
         """Wait until it has ended."""
         await self._exited.wait()
-        return int(self._popen.returncode)
+        return int(self.returncode or 0)
 
     def send(self, number: signal.Signals) -> None:
         """Signal it, if it still runs."""
@@ -126,20 +122,16 @@ class OwnedProcess:
                 await asyncio.wait_for(self._exited.wait(), _KILL_WAIT)
 
     def _on_exit(self) -> None:
-        if self._popen.poll() is None:
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0:
             return
+        self.returncode = os.waitstatus_to_exitcode(status)
+        if self._popen is not None:
+            self._popen.returncode = self.returncode
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         del self._live[self.pid]
         self._exited.set()
-
-
-def _memory_file(text: str) -> int:
-    """A file that is nowhere on disk, holding a text to be read from its beginning."""
-    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    os.write(fd, text.encode())
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 class OrphanSweeper:
@@ -149,14 +141,27 @@ class OrphanSweeper:
     orphan: it gets SIGTERM, and SIGKILL some seconds later.
     """
 
+    _pauses = 0
+
     def __init__(self, *, interval: float = 1.0) -> None:
         self._interval = interval
         self._asked: dict[int, float] = {}
 
+    @classmethod
+    @contextlib.contextmanager
+    def paused(cls) -> Iterator[None]:
+        """Leave orphans alone for a while: there will be some to adopt."""
+        cls._pauses += 1
+        try:
+            yield
+        finally:
+            cls._pauses -= 1
+
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            self.sweep()
+            if not self._pauses:
+                self.sweep()
             await asyncio.sleep(self._interval)
 
     async def finish(self) -> None:

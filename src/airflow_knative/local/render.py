@@ -1,6 +1,6 @@
 """The services of a folder of DAGs, written down for the activator and the executor.
 
-Run as `python -m airflow_knative.local.render STATE` in the workers' environment. Exit code 3 means that the DAGs
+Run as `python -m airflow_knative.local.render STATE KEY` in the workers' environment. Exit code 3 means that the DAGs
 are wrong: the problems are then written down, and the services left as they were.
 """
 
@@ -17,13 +17,15 @@ from airflow_knative.local.catalog import Service, save_services
 from airflow_knative.local.files import write_atomically
 from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.settings import LocalSettings
-from airflow_knative.local.watch import python_files
+from airflow_knative.local.watch import relevant_files
 from airflow_knative.services.inspect import load
 from airflow_knative.services.model import ServicesError, ServiceSpec
 
 __all__ = ["EXIT_PROBLEMS", "main", "services_of"]
 
 EXIT_PROBLEMS: Final = 3
+_LARGE: Final = 1024 * 1024
+"""Bytes above which a file's time of change stands for its content."""
 
 
 def services_of(specs: Iterable[ServiceSpec], folder: Path) -> list[Service]:
@@ -58,16 +60,18 @@ def main() -> int:
     except ServicesError as error:
         write_atomically(paths.problems, json.dumps(list(error.problems)))
         return EXIT_PROBLEMS
-    save_services(paths.services, services_of(specs, settings.workflows))
+    save_services(paths.services, services_of(specs, settings.workflows), key=sys.argv[2])
     paths.problems.unlink(missing_ok=True)
     return 0
 
 
 def _code_digests(folder: Path, dag_files: set[str]) -> dict[str, str]:
-    """For each DAG file a digest of what its workers import: itself, and every file that is no DAG file."""
+    """For each DAG file a digest of what its workers may read: itself, and every file that is no DAG file."""
     shared = hashlib.sha256()
-    for name in sorted(set(python_files(folder)) - dag_files):
-        shared.update(f"{name}\0".encode() + _content(folder / name))
+    for name, status in sorted(relevant_files(folder).items()):
+        if name not in dag_files:
+            content = _content(folder / name) if status.st_size <= _LARGE else f"{status.st_mtime_ns}".encode()
+            shared.update(f"{name}\0{len(content)}\0".encode() + content)
     return {name: hashlib.sha256(shared.digest() + _content(folder / name)).hexdigest() for name in dag_files}
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+from importlib.metadata import version
 from typing import Final
 
-from airflow_knative.local.catalog import Service, endpoints, load_services
+from airflow_knative.local.catalog import Service, endpoints, load_services, saved_key
 from airflow_knative.local.child import say
 from airflow_knative.local.errors import LocalError
 from airflow_knative.local.files import write_atomically
 from airflow_knative.local.health import Health
 from airflow_knative.local.once import run_once
 from airflow_knative.local.parts import Parts
-from airflow_knative.local.watch import changes
+from airflow_knative.local.watch import changes, fingerprint
 
 __all__ = ["Rollout"]
 
@@ -28,6 +30,7 @@ class Rollout:
         self._health = health
         self.services: list[Service] = load_services(parts.paths.services)
         self.problems: list[str] = []
+        self._seen = fingerprint(parts.settings.workflows)
 
     @property
     def dag_ids(self) -> set[str]:
@@ -41,9 +44,14 @@ class Rollout:
             PartError: The renderer itself fails.
         """
         paths = self._parts.paths
-        code, _ = await run_once(
+        self._seen = fingerprint(self._parts.settings.workflows)
+        key = self._key()
+        if saved_key(paths.services) == key:
+            self.problems = []
+            return
+        code = await run_once(
             "the renderer of services",
-            [sys.executable, "-m", "airflow_knative.local.render", str(paths.root)],
+            [sys.executable, "-m", "airflow_knative.local.render", str(paths.root), key],
             environment=self._parts.worker_environment,
             log=paths.log("services"),
             folder=paths.run,
@@ -63,7 +71,7 @@ class Rollout:
 
     async def watch(self) -> None:
         """Roll out every change until cancelled."""
-        async for _ in changes(self._parts.settings.workflows):
+        async for _ in changes(self._parts.settings.workflows, self._seen):
             before = {service.name: service.revision for service in self.services}
             try:
                 await self.render()
@@ -76,6 +84,15 @@ class Rollout:
                 continue
             await self.publish()
             say(f"workflows: {_summary(before, after)}")
+
+
+    def _key(self) -> str:
+        """Everything that services are made from; the same key, the same services."""
+        settings = self._parts.settings
+        environment = sorted(self._parts.worker_environment.items())
+        packages = [version(name) for name in ("airflow-knative", "apache-airflow-core")]
+        everything = [str(settings.workflows), settings.granularity, sorted(self._seen), environment, packages]
+        return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
 def _summary(before: dict[str, str], after: dict[str, str]) -> str:
