@@ -55,7 +55,7 @@ class Gateway:
         self._ready_at = 0.0
 
     @asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, _app: Starlette | None = None) -> AsyncIterator[None]:
         """Keep connections to Airflow for as long as the app runs."""
         settings = self.settings
         airflow = self._airflow = Airflow(settings)
