@@ -87,8 +87,6 @@ class TaskRequest(_Model):
     inputs: Inputs = Inputs()
     execution_api: ExecutionApi
     fence: Fence
-    heartbeat_interval: Annotated[float, Field(gt=0)] = 5.0
-    """Seconds between the heartbeat records of the answer."""
     sentry_integration: str = ""
 
     @property

@@ -1,0 +1,278 @@
+"""The life of one task instance in the dispatcher: start it, send it, take in its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.exc import DBAPIError
+
+from airflow_knative.executor.database import FencedOffError, NotRunnableError
+from airflow_knative.executor.endpoints import NoEndpointError
+from airflow_knative.executor.journal import ForeignWriteError, Owner, WriteRefusedError, check_write
+from airflow_knative.executor.outcome import Outcome, Result
+from airflow_knative.executor.stream import BrokenOffError, NotStartedError, RefusedError
+from airflow_knative.executor.tasklog import TaskLog
+from airflow_knative.wire import Finished, LogLine, Missed, Started, WireError, Write
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from airflow_knative.executor.context import Context
+    from airflow_knative.executor.endpoints import Endpoint
+    from airflow_knative.wire import Record, TaskRequest
+
+__all__ = ["Call"]
+
+_FIRST_DELAY: Final = 0.05  # seconds; doubles up to the last
+_LAST_DELAY: Final = 5.0
+_TOKEN_MARGIN: Final = 300.0  # seconds a worker's token outlives its service's timeout
+
+
+class Call:
+    """One task instance from the executor's word to its end."""
+
+    def __init__(self, context: Context, message: dict[str, Any]) -> None:
+        """Run what `message` (`channel.RUN`) names."""
+        self._context = context
+        self._message = message
+        self._ti: dict[str, Any] = message["workload"]["ti"]
+        self.ti_id = str(self._ti["id"])
+        self._owner = Owner.of(self._ti)
+        self._stages: dict[str, float] = {"queued": message["queued"], "dispatched": time.time()}
+        self._started: Started | None = None
+        self._service: str | None = None
+        self._finished: Finished | None = None
+        self._applier = _Applier(context, self._owner)
+        self.last_heard = time.monotonic()
+        """When the worker last said something; of interest while `is_streaming`."""
+        self.is_streaming = False
+        self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def lose(self) -> None:
+        """The task instance is not this call's any more: stop the worker."""
+        self._interrupt(FencedOffError("The task instance is no longer running here."))
+
+    def give_up(self) -> None:
+        """The worker has been silent for too long: leave it to prove itself to the Execution API."""
+        self._interrupt(BrokenOffError(f"Nothing came from service {self._service} for too long."))
+
+    def _interrupt(self, error: Exception) -> None:
+        if not self._interrupted.done():
+            self._interrupted.set_exception(error)
+
+    async def run(self) -> Result:
+        """See the task instance through."""
+        workload = self._message["workload"]
+        declared = self._context.learned.declared(
+            self._owner.dag_id, self._owner.task_id, self._message.get("knative") or {}
+        )
+        valid_for = float((self._message.get("knative") or {}).get("timeout", 600)) + _TOKEN_MARGIN
+        try:
+            request = await self._context.in_thread(
+                self._context.database.start, workload, declared=declared, valid_for=valid_for
+            )
+        except NotRunnableError as error:
+            if error.state == "running" and self._message.get("again"):  # this dispatcher's predecessor started it
+                return await self._context.watch(self.ti_id)
+            return Result(Outcome.SETTLED)
+        self._stages["running"] = time.time()
+        self._context.beating[self.ti_id] = self
+        try:
+            with TaskLog(workload["log_path"]) as log:
+                return await self._supervise(request, log)
+        finally:
+            self._context.beating.pop(self.ti_id, None)
+            self._applier.cancel()
+
+    async def _supervise(self, request: TaskRequest, log: TaskLog) -> Result:
+        """Send the request and take in the answer, unless the task instance is taken away meanwhile."""
+        sending = asyncio.create_task(self._send(request, log))
+        try:
+            await asyncio.wait({sending, self._interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            await (sending if sending.done() else self._interrupted)
+        except FencedOffError:
+            log.event("warning", "The task instance was stopped: its state was changed, or it was cleared or deleted")
+            sighting = await self._context.in_thread(self._context.database.look, self.ti_id)
+            restarting = sighting is not None and sighting.state == "restarting"
+            return Result(Outcome.STOPPED if restarting else Outcome.SETTLED)
+        except BrokenOffError as error:
+            log.event("warning", f"{error} Waiting for its worker to report by itself.")
+            self._context.beating.pop(self.ti_id, None)
+            result = await self._context.watch(self.ti_id)
+            if result.outcome is Outcome.FAILED:
+                log.event("error", result.reason or "")
+            return result
+        except (
+            NoEndpointError,
+            NotStartedError,
+            RefusedError,
+            ForeignWriteError,
+            WriteRefusedError,
+            WireError,
+        ) as error:
+            return await self._fail(str(error), log)
+        finally:
+            sending.cancel()
+            self._interrupted.cancel()
+            await asyncio.gather(sending, self._interrupted, return_exceptions=True)
+        return await self._conclude(log)
+
+    async def _conclude(self, log: TaskLog) -> Result:
+        """After a whole answer: is the task instance's state settled?"""
+        self._stages["applied"] = time.time()
+        finished = self._finished
+        if finished is None or not self._applier.settled:
+            code = finished.exit_code if finished else None
+            return await self._fail(f"The task process ended with exit code {code} without a state for its task.", log)
+        log.event(
+            "info",
+            "Task instance timings",
+            logger="airflow_knative.timeline",
+            stages={name: round(at, 6) for name, at in sorted(self._stages.items(), key=lambda item: item[1])},
+            cold=bool(self._started and self._started.cold),
+            worker=self._started.worker if self._started else None,
+            service=self._service,
+        )
+        return Result(Outcome.SETTLED)
+
+    async def _fail(self, reason: str, log: TaskLog) -> Result:
+        """Take the task instance from its worker, if it has one, and have the scheduler fail it."""
+        log.event("error", reason)
+        await self._context.in_thread(self._context.database.fence_off, self.ti_id, self._context.database.fence)
+        return Result(Outcome.FAILED, reason)
+
+    async def _send(self, request: TaskRequest, log: TaskLog) -> None:
+        """Send the request, again and again while it surely did not start, and take in the answer."""
+        body = request.model_dump_json().encode()
+        deadline = time.monotonic() + self._context.settings.dispatch_retry_timeout
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                endpoint = self._context.endpoints.find(self._owner.dag_id, self._owner.task_id)
+                await self._send_once(endpoint, body, log)
+            except (NoEndpointError, NotStartedError) as error:
+                pause = delay * random.uniform(0.5, 1.5)  # noqa: S311
+                if time.monotonic() + pause > deadline:
+                    raise
+                if delay == _FIRST_DELAY:
+                    log.event("warning", f"{error} Trying again.")
+                await asyncio.sleep(pause)
+                delay = min(delay * 2, _LAST_DELAY)
+            else:
+                return
+
+    async def _send_once(self, endpoint: Endpoint, body: bytes, log: TaskLog) -> None:
+        token = self._context.signer.sign(
+            audience=endpoint.name, ti_id=self.ti_id, try_number=int(self._ti["try_number"]), body=body
+        )
+        self._service = endpoint.name
+        self._stages["sent"] = time.time()
+        async with self._context.workers.run(endpoint, body, token) as records:
+            self.is_streaming = True
+            try:
+                await self._take_in(records, log)
+            finally:
+                self.is_streaming = False
+        self._stages["ended"] = time.time()
+        await self._applier.drain()
+
+    async def _take_in(self, records: AsyncIterator[list[Record]], log: TaskLog) -> None:
+        async for batch in records:
+            self.last_heard = time.monotonic()
+            log.lines([record.line for record in batch if isinstance(record, LogLine)])
+            for record in batch:
+                self._take(record)
+            await self._applier.keep_up()
+            if self._finished is not None:
+                return
+        raise BrokenOffError("The answer ended without its `finished` record.")
+
+    def _take(self, record: Record) -> None:
+        if self._started is None:
+            if not isinstance(record, Started) or record.ti_id != self.ti_id:
+                raise WireError(f"The worker's answer begins with {record!r}, not as started for {self._owner}.")
+            self._started = record
+        elif isinstance(record, Started) or self._finished is not None:
+            raise WireError(f"The worker sent {record!r}, which has no place there.")
+        elif isinstance(record, Write):
+            check_write(self._owner, record)
+            self._applier.add(record)
+        elif isinstance(record, Missed):
+            self._context.learned.missed(self._owner.dag_id, self._owner.task_id, record.path)
+        elif isinstance(record, Finished):
+            if record.writes != self._applier.received:
+                raise WireError(f"The worker says it sent {record.writes} writes, {self._applier.received} came.")
+            self._finished = record
+            stages = record.stages.model_dump(exclude_none=True)
+            self._stages |= stages
+
+
+class _Applier:
+    """Replays a call's writes in order, as many at once as have come in."""
+
+    _MOST_PENDING: Final = 256
+
+    def __init__(self, context: Context, owner: Owner) -> None:
+        self._context = context
+        self._owner = owner
+        self._pending: list[Write] = []
+        self._applying: asyncio.Task[None] | None = None
+        self.received = 0
+        self.settled = False
+
+    def add(self, write: Write) -> None:
+        """Queue a write.
+
+        Raises:
+            WireError: it is out of order.
+        """
+        if write.seq != self.received:
+            raise WireError(f"The worker sent write {write.seq} where write {self.received} was due.")
+        if self.settled:
+            raise WireError(f"The worker sent the write {write.method} {write.path} after its task's final state.")
+        self.received += 1
+        self._pending.append(write)
+
+    async def keep_up(self) -> None:
+        """See to it that writes are being applied; wait only if too many are waiting."""
+        if self._applying is not None and self._applying.done():
+            self._applying.result()
+            self._applying = None
+        if self._applying is None and self._pending:
+            self._applying = asyncio.create_task(self._apply())
+        if len(self._pending) > self._MOST_PENDING:
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Wait until every write is applied."""
+        while self._applying is not None or self._pending:
+            if self._applying is not None:
+                await asyncio.shield(self._applying)
+            await self.keep_up()
+
+    def cancel(self) -> None:
+        """Apply nothing more."""
+        self._pending.clear()
+        if self._applying is not None:
+            self._applying.cancel()
+
+    async def _apply(self) -> None:
+        while self._pending:
+            batch, self._pending = self._pending, []
+            self.settled |= await self._persist(batch)
+
+    async def _persist(self, batch: list[Write]) -> bool:
+        """Apply a batch, trying again while the database is away: a replay of the same writes changes nothing."""
+        delay = _FIRST_DELAY
+        deadline = time.monotonic() + self._context.settings.dispatch_retry_timeout
+        while True:
+            try:
+                return await self._context.in_thread(self._context.database.apply, self._owner, batch)
+            except DBAPIError:
+                if time.monotonic() + delay > deadline:
+                    raise
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LAST_DELAY)

@@ -1,0 +1,199 @@
+"""Airflow's database as the dispatcher uses it: the Execution API's own route functions, in this process.
+
+The route functions are called with a session of ours instead of through HTTP: a call costs a quarter, and what belongs
+together is one transaction. They skip the API's authorisation, which is why `journal` checks every write before.
+Everything here blocks: the dispatcher runs it in threads.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from airflow.api_fastapi.execution_api.app import _jwt_generator
+from airflow.api_fastapi.execution_api.datamodels.taskinstance import TIEnterRunningPayload
+from airflow.api_fastapi.execution_api.datamodels.token import TIClaims, TIToken
+from airflow.api_fastapi.execution_api.routes.task_instances import ti_run
+from airflow.executors.base_executor import get_execution_api_server_url
+from airflow.models.dagbag import DBDagBag
+from airflow.models.taskinstance import TaskInstance
+from airflow.sdk.api.client import get_hostname, getuser
+from airflow.sdk.api.datamodels._generated import API_VERSION
+from airflow.utils.session import create_session
+from airflow.utils.state import TaskInstanceState
+from fastapi import HTTPException, Response
+from sqlalchemy import select, tuple_, update
+
+from airflow_knative.errors import AirflowKnativeError
+from airflow_knative.executor.inputs import read_inputs
+from airflow_knative.executor.journal import apply_write
+from airflow_knative.wire import ExecutionApi, Fence, TaskRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from airflow.api_fastapi.auth.tokens import JWTGenerator
+
+    from airflow_knative.executor.inputs import Declared
+    from airflow_knative.executor.journal import Owner
+    from airflow_knative.wire import Write
+
+__all__ = ["Database", "FencedOffError", "NotRunnableError", "Sighting"]
+
+
+class NotRunnableError(AirflowKnativeError):
+    """The task instance is not queued any more, so it is not this call's to run."""
+
+    def __init__(self, state: str | None) -> None:
+        """Keep the state it is in; None if it is gone."""
+        super().__init__(f"The task instance is {state or 'gone'}, not queued.")
+        self.state = state
+
+
+class FencedOffError(AirflowKnativeError):
+    """The task instance is not running under this dispatcher's name any more."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A task instance as the database has it."""
+
+    state: str | None
+    fence: Fence | None
+    last_heartbeat: datetime | None
+    try_number: int
+
+
+class Database:
+    """What the dispatcher asks of Airflow's database."""
+
+    def __init__(self, *, max_inline_bytes: int) -> None:
+        """Send at most `max_inline_bytes` bytes of XComs along with a request."""
+        self._dag_bag = DBDagBag()
+        self._tokens: JWTGenerator = _jwt_generator()
+        self._max_inline_bytes = max_inline_bytes
+        self._api_url = get_execution_api_server_url()
+        self.fence = Fence(hostname=get_hostname(), pid=os.getpid())
+
+    def start(self, workload: dict[str, Any], *, declared: Declared, valid_for: float) -> TaskRequest:
+        """Move a queued task instance to running, in this dispatcher's name, and gather what its worker needs.
+
+        Args:
+            workload: `ExecuteTask`, as JSON.
+            declared: Variables and Connections to send along.
+            valid_for: seconds that the worker's token is valid.
+
+        Raises:
+            NotRunnableError: it is not queued.
+        """
+        ti = workload["ti"]
+        ti_id = UUID(ti["id"])
+        payload = TIEnterRunningPayload(
+            state=TaskInstanceState.RUNNING,
+            hostname=self.fence.hostname,
+            unixname=getuser(),
+            pid=self.fence.pid,
+            start_date=datetime.now(UTC),
+        )
+        token = TIToken(id=ti_id, claims=TIClaims(scope="execution"))
+        with create_session(scoped=False) as session:
+            try:
+                context = ti_run(ti_id, payload, Response(), session, self._dag_bag, services=None, token=token)
+            except HTTPException as error:
+                detail: dict[str, Any] = error.detail if isinstance(error.detail, dict) else {}
+                raise NotRunnableError(detail.get("previous_state")) from error
+            inputs = read_inputs(session, self._dag_bag, ti, declared=declared, max_bytes=self._max_inline_bytes)
+        return TaskRequest(
+            ti={name: value for name, value in ti.items() if name not in {"pool_slots", "priority_weight"}},
+            dag_rel_path=str(workload["dag_rel_path"]),
+            bundle_name=workload["bundle_info"]["name"],
+            bundle_version=workload["bundle_info"]["version"],
+            context=context.model_dump(mode="json", exclude_unset=True),
+            api_version=API_VERSION,
+            inputs=inputs,
+            execution_api=ExecutionApi(
+                url=self._api_url,
+                token=self._tokens.generate(extras={"sub": str(ti_id), "scope": "execution"}, valid_for=valid_for),
+            ),
+            fence=self.fence,
+            sentry_integration=workload.get("sentry_integration", ""),
+        )
+
+    def apply(self, owner: Owner, writes: Sequence[Write]) -> bool:
+        """Replay writes of a task instance in one transaction; True if one of them settled its state.
+
+        The row is locked first: writes of a task instance that is no longer running under this dispatcher's name
+        change nothing.
+
+        Raises:
+            FencedOffError: it is not.
+            WriteRefusedError: the Execution API refuses one of the writes; none has taken effect.
+        """
+        settled = False
+        with create_session(scoped=False) as session:
+            row = session.execute(
+                select(TaskInstance.state, TaskInstance.hostname, TaskInstance.pid)
+                .where(TaskInstance.id == owner.ti_id)
+                .with_for_update()
+            ).one_or_none()
+            if row is None or tuple(row) != (TaskInstanceState.RUNNING, self.fence.hostname, self.fence.pid):
+                raise FencedOffError(f"The task instance is {row and row[0]}, or runs elsewhere by now.")
+            for write in writes:
+                settled |= apply_write(session, self._dag_bag, owner, write)
+        return settled
+
+    def heartbeat(self, ti_ids: Collection[str]) -> set[str]:
+        """Heartbeat all of `ti_ids` at once; return those that are not running under this dispatcher's name."""
+        ids = [UUID(ti_id) for ti_id in ti_ids]
+        with create_session(scoped=False) as session:
+            alive = session.scalars(
+                update(TaskInstance)
+                .where(
+                    TaskInstance.id.in_(ids),
+                    TaskInstance.state == TaskInstanceState.RUNNING,
+                    tuple_(TaskInstance.hostname, TaskInstance.pid) == (self.fence.hostname, self.fence.pid),
+                )
+                .values(last_heartbeat_at=datetime.now(UTC))
+                .returning(TaskInstance.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+        return set(ti_ids) - {str(ti_id) for ti_id in alive}
+
+    def look(self, ti_id: str) -> Sighting | None:
+        """Return the task instance as it is now; None if it is gone (its try number is over, or its run deleted)."""
+        with create_session(scoped=False) as session:
+            row = session.execute(
+                select(
+                    TaskInstance.state,
+                    TaskInstance.hostname,
+                    TaskInstance.pid,
+                    TaskInstance.last_heartbeat_at,
+                    TaskInstance.try_number,
+                ).where(TaskInstance.id == UUID(ti_id))
+            ).one_or_none()
+        if row is None:
+            return None
+        fence = Fence(hostname=row[1], pid=row[2]) if row[1] and row[2] is not None else None
+        return Sighting(state=row[0], fence=fence, last_heartbeat=row[3], try_number=row[4])
+
+    def fence_off(self, ti_id: str, fence: Fence) -> bool:
+        """Take a running task instance from whoever runs it as `fence`; True if it was theirs.
+
+        Its worker learns it at the next heartbeat and stops; its writes are refused from now on.
+        """
+        with create_session(scoped=False) as session:
+            taken = session.scalars(
+                update(TaskInstance)
+                .where(
+                    TaskInstance.id == UUID(ti_id),
+                    TaskInstance.state == TaskInstanceState.RUNNING,
+                    tuple_(TaskInstance.hostname, TaskInstance.pid) == (fence.hostname, fence.pid),
+                )
+                .values(pid=0)
+                .returning(TaskInstance.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+        return bool(taken)

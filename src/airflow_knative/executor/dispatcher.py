@@ -1,0 +1,127 @@
+"""The dispatcher: a process of its own beside the scheduler, which runs many calls to workers at once.
+
+Calls are coroutines, because they wait for workers nearly all of their time; what asks the database runs in a few
+threads, because Airflow's Execution API is synchronous.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from airflow_knative.errors import AirflowKnativeError
+from airflow_knative.executor import channel
+from airflow_knative.executor.call import Call
+from airflow_knative.executor.context import Context
+from airflow_knative.executor.database import Database
+from airflow_knative.executor.endpoints import open_endpoints
+from airflow_knative.executor.outcome import Outcome, Result
+from airflow_knative.executor.settings import ExecutorSettings
+from airflow_knative.executor.stream import Workers
+from airflow_knative.executor.wakeup import listen
+from airflow_knative.wire import Signer
+from airflow_knative.wire.keys import load_private
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+_LINE_LIMIT = 256 * 1024 * 1024  # bytes of one message from the executor
+
+
+class Dispatcher:
+    """Takes the executor's messages and answers each call with its result."""
+
+    def __init__(self, context: Context, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve the executor at the other end of `reader` and `writer`."""
+        self._context = context
+        self._reader = reader
+        self._writer = writer
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until the executor is gone."""
+        beat = asyncio.create_task(self._heartbeats())
+        woken = asyncio.create_task(listen(lambda: self._tell({"type": channel.WAKE})))
+        try:
+            self._tell({"type": channel.READY})
+            while line := await self._reader.readline():
+                self._take(channel.decode(line))
+        finally:
+            for task in (beat, woken, *self._tasks):
+                task.cancel()
+            await asyncio.gather(beat, woken, *self._tasks, return_exceptions=True)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == channel.RUN:
+            self._spawn(message["call"], Call(self._context, message).run())
+        elif message["type"] == channel.ADOPT:
+            self._spawn(message["call"], self._context.watch(message["ti_id"]))
+
+    def _spawn(self, call: int, work: Coroutine[Any, Any, Result]) -> None:
+        task = asyncio.create_task(self._finish(call, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, call: int, work: Coroutine[Any, Any, Result]) -> None:
+        try:
+            result = await work
+        except Exception as error:
+            log.exception("A call ended unexpectedly")  # and still has to come to an end
+            result = Result(Outcome.FAILED, f"The dispatcher failed: {error!r}")
+        self._tell({"type": channel.DONE, "call": call, "outcome": result.outcome, "info": result.reason})
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(self._context.settings.heartbeat_interval)
+            try:
+                await self._context.heartbeat_once()
+            except Exception:  # the next one may work
+                log.exception("Heartbeats failed")
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._writer.write(channel.encode(message))
+
+
+async def _serve(sock: socket.socket) -> None:
+    settings = ExecutorSettings.from_configuration()
+    reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_LINE_LIMIT)
+    serving = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: serving and serving.cancel())
+    async with Workers(connect_timeout=settings.connect_timeout, max_record_bytes=settings.max_record_bytes) as workers:
+        context = Context(
+            settings,
+            database=Database(max_inline_bytes=settings.max_inline_bytes),
+            endpoints=open_endpoints(settings.endpoints),
+            signer=Signer(load_private(settings.signing_key)),
+            workers=workers,
+        )
+        try:
+            await Dispatcher(context, reader, writer).run()
+        finally:
+            context.close()
+
+
+def main() -> None:
+    """Serve the executor on the socket whose descriptor is the first argument."""
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # reads secrets as the scheduler does
+    try:
+        with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
+            asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+    except AirflowKnativeError as error:
+        print(f"airflow-knative dispatcher: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The one DAG that a worker serves: imported once at its start, looked up by every task process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.sdk import TaskInstanceState
+from airflow.sdk.execution_time import task_runner
+
+from airflow_knative.errors import AirflowKnativeError
+
+if TYPE_CHECKING:
+    from airflow.dag_processing.bundles.base import BaseDagBundle
+    from airflow.sdk import DAG
+    from airflow.sdk.execution_time.comms import StartupDetails
+
+    from airflow_knative.worker.settings import WorkerSettings
+
+__all__ = ["LoadedDag", "load_dag"]
+
+
+class LoadedDag:
+    """A DAG of this process, in place of parsing its file again for each task instance."""
+
+    def __init__(self, dag: DAG, bundle: BaseDagBundle) -> None:
+        """Serve `dag`, which came from `bundle`."""
+        self._dag = dag
+        self._bundle = bundle
+
+    def parse(self, what: StartupDetails, _log: Any) -> task_runner.RuntimeTaskInstance:
+        """Stand in for `task_runner.parse`: the same result, without the work."""
+        return task_runner.RuntimeTaskInstance.model_construct(
+            **what.ti.model_dump(exclude_unset=True),
+            task=self._dag.task_dict[what.ti.task_id],  # type: ignore[arg-type] # mapped ones too
+            bundle_instance=self._bundle,
+            _ti_context_from_server=what.ti_context,
+            max_tries=what.ti_context.max_tries,
+            start_date=what.start_date,
+            state=TaskInstanceState.RUNNING,
+            sentry_integration=what.sentry_integration,
+        )
+
+
+def load_dag(settings: WorkerSettings) -> LoadedDag:
+    """Import the DAG's file, and no other.
+
+    Raises:
+        AirflowKnativeError: the file is missing or does not import, or the DAG or task is not in it.
+    """
+    manager = DagBundlesManager()
+    bundle = _bundle_with(manager, settings.dag_file)
+    bag = BundleDagBag(
+        dag_folder=os.fspath(Path(bundle.path, settings.dag_file)),
+        safe_mode=False,
+        load_op_links=False,
+        bundle_path=bundle.path,
+        bundle_name=bundle.name,
+    )
+    if bag.import_errors:
+        raise AirflowKnativeError(
+            "\n".join(f"{file} does not import:\n{why}" for file, why in bag.import_errors.items())
+        )
+    dag = bag.dags.get(settings.dag_id)
+    if dag is None:
+        raise AirflowKnativeError(
+            f"{settings.dag_file} holds no DAG {settings.dag_id!r}, only {', '.join(sorted(bag.dags)) or 'none'}."
+        )
+    if settings.task_id is not None and settings.task_id not in dag.task_dict:
+        raise AirflowKnativeError(
+            f"DAG {settings.dag_id!r} has no task {settings.task_id!r}, only {', '.join(sorted(dag.task_dict))}."
+        )
+    task_runner._register_deserialization_allowed_classes(dag, structlog.get_logger())  # noqa: SLF001
+    return LoadedDag(dag, bundle)
+
+
+def _bundle_with(manager: DagBundlesManager, dag_file: str) -> BaseDagBundle:
+    for bundle in manager.get_all_dag_bundles():
+        bundle.initialize()
+        if Path(bundle.path, dag_file).is_file():
+            return bundle
+    folders = ", ".join(str(bundle.path) for bundle in manager.get_all_dag_bundles())
+    raise AirflowKnativeError(f"The DAG file {dag_file!r} is not in {folders or 'any DAG bundle'}.")
