@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import sys
@@ -111,7 +112,8 @@ def _execute(
     connection: Connection, *, dag_id: str, body: str, key: str, console: Console, deadline: float | None, quiet: bool
 ) -> Answer:
     """Run the workflow to its end, or to the deadline."""
-    with Gateway(connection) as gateway:
+    with contextlib.ExitStack() as stack:
+        gateway = stack.enter_context(Gateway(connection))
         if quiet and not console.is_terminal:
             return _finish(gateway, dag_id, body, key, deadline, started=False)
         started = gateway.start(dag_id, body, key)
@@ -131,12 +133,10 @@ def _execute(
         # The end of the run is waited for, not polled for, so that looking at tasks now and then costs it nothing. A
         # daemon, so that Ctrl-C ends the command.
         threading.Thread(target=finish, name="wait-for-run", daemon=True).start()
-        api = None if connection.airflow_url is None else AirflowApi(connection)
+        api = None if connection.airflow_url is None else stack.enter_context(AirflowApi(connection))
         progress = Progress(console, dag_id, api, lambda: gateway.state(dag_id, run_id), quiet=quiet)
-        try:
-            return _watch(answers, progress, run_id)
-        finally:
-            progress.close()
+        stack.callback(progress.close)
+        return _watch(answers, progress, run_id)
 
 
 def _watch(answers: queue.SimpleQueue[Answer | BaseException], progress: Progress, run_id: str) -> Answer:
