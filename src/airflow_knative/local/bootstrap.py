@@ -5,10 +5,11 @@ from __future__ import annotations
 import runpy
 import sys
 from importlib.util import find_spec
+from typing import Any, Final
 
 __all__ = ["bootstrap"]
 
-_WAKEUP = "airflow_knative.executor.wakeup"
+_WAKEUP: Final = "airflow_knative.executor.wakeup"
 
 
 def migrate() -> None:
@@ -23,7 +24,7 @@ def ensure_admin(user: str, password: str) -> None:
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder  # noqa: PLC0415
 
     with get_application_builder() as builder:
-        manager = builder.sm
+        manager: Any = builder.sm
         known = manager.find_user(username=user)
         if known is not None:
             manager.reset_password(known.id, password)

@@ -6,22 +6,25 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_knative.local.child import Child, Part
 from airflow_knative.local.errors import PartError
 from airflow_knative.local.files import tail, write_atomically
-from airflow_knative.local.health import Health
 from airflow_knative.local.launch import Launcher
 from airflow_knative.local.once import run_once
 from airflow_knative.local.parts import AIRFLOW_PARTS, Parts
 from airflow_knative.local.process import OrphanSweeper
-from airflow_knative.local.progress import Progress
-from airflow_knative.local.rollout import Rollout
-from airflow_knative.local.secrets import Secrets
 from airflow_knative.wire.keys import generate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_knative.local.health import Health
+    from airflow_knative.local.progress import Progress
+    from airflow_knative.local.rollout import Rollout
+    from airflow_knative.local.secrets import Secrets
 
 __all__ = ["BringUp"]
 
@@ -36,7 +39,14 @@ class BringUp:
     """One start of an instance."""
 
     def __init__(
-        self, parts: Parts, secrets: Secrets, health: Health, rollout: Rollout, progress: Progress, children: dict[str, Child]
+        self,
+        *,
+        parts: Parts,
+        secrets: Secrets,
+        health: Health,
+        rollout: Rollout,
+        progress: Progress,
+        children: dict[str, Child],
     ) -> None:
         self._parts = parts
         self._secrets = secrets
@@ -173,4 +183,3 @@ class BringUp:
                 last = tail(child.part.log, _ERROR_LINES)
                 raise PartError(f"{name} does not stay up; its log is {child.part.log} and ends with:\n{last}")
             await asyncio.sleep(poll)
-

@@ -7,12 +7,14 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow_knative.local.process import OwnedProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["Child", "Part"]
 
@@ -80,7 +82,7 @@ class Child:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         if self.process is not None:
-            await self.process.stop(first=self.part.stop_signal, timeout=self.part.stop_timeout)
+            await self.process.stop(first=self.part.stop_signal, within=self.part.stop_timeout)
         self._state = "stopped"
 
     def status(self) -> dict[str, Any]:

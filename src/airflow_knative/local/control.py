@@ -8,11 +8,13 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_knative.local.errors import NotRunningError
 from airflow_knative.local.files import short_socket_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Control", "call", "follow", "unix_listener"]
 
@@ -29,7 +31,7 @@ def unix_listener(path: Path) -> socket.socket:
         listener.bind(short)
         path.chmod(0o600)
         listener.listen(64)
-        listener.setblocking(False)  # noqa: FBT003
+        listener.setblocking(False)
     finally:
         if fd is not None:
             os.close(fd)
@@ -91,7 +93,9 @@ def follow(path: Path, command: str, *, timeout: float | None = None, **argument
                 for line in lines:
                     yield json.loads(line)
         except (FileNotFoundError, ConnectionError, TimeoutError, NotADirectoryError) as error:
-            raise NotRunningError(f"nothing answers at {path} ({error}); start it with `airflow-knative local up`") from None
+            raise NotRunningError(
+                f"nothing answers at {path} ({error}); start it with `airflow-knative local up`"
+            ) from None
 
 
 def call(path: Path, command: str, *, timeout: float = 10.0, **arguments: Any) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from airflow_knative.local.paths import StatePaths
-from airflow_knative.local.secrets import Secrets
 from airflow_knative.local.settings import DEFAULT_EXECUTOR, LocalSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_knative.local.paths import StatePaths
+    from airflow_knative.local.secrets import Secrets
 
 __all__ = ["MARK", "airflow_environment", "gateway_environment", "tool_environment", "worker_environment"]
 
@@ -142,9 +145,7 @@ def worker_environment(
     paths: StatePaths, settings: LocalSettings, secrets: Secrets, base: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """What all workers have in common: nothing secret, since the user's code runs there."""
-    inherited = {
-        name: value for name, value in base.items() if name in _WORKER_INHERITS or name.startswith("LC_")
-    }
+    inherited = {name: value for name, value in base.items() if name in _WORKER_INHERITS or name.startswith("LC_")}
     return {
         **inherited,
         **_bytecode(paths),

@@ -11,13 +11,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_knative.local.linux import become_subreaper, child_setup, children, descendants, kill
 from airflow_knative.local.lock import GUARD, Lock
 from airflow_knative.local.paths import StatePaths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["EXIT_LOCKED", "guard", "main"]
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
 from airflow_knative.local.files import short_socket_path
-from airflow_knative.local.secrets import Secrets
-from airflow_knative.local.settings import LocalSettings
 
 import os  # isort: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from airflow_knative.local.secrets import Secrets
+    from airflow_knative.local.settings import LocalSettings
 
 __all__ = ["Health"]
 
@@ -51,7 +55,10 @@ class Health:
         answer = await self._json(f"{self._settings.api_url}/api/v2/monitor/health")
         if answer is None:
             return {"api-server": False, **dict.fromkeys(_JOBS, False)}
-        return {"api-server": True, **{part: _is_alive(answer.get(key), key, started[part]) for part, key in _JOBS.items()}}
+        return {
+            "api-server": True,
+            **{part: _is_alive(answer.get(key), key, started[part]) for part, key in _JOBS.items()},
+        }
 
     async def gateway(self) -> bool:
         """Whether the gateway answers."""
@@ -69,7 +76,7 @@ class Health:
         """Have the activator read its services again; say whether it did."""
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with self._activator.post("http://activator/reload") as response:
-                return response.status == 200
+                return response.status == HTTPStatus.OK
         return False
 
     async def parsed_dags(self) -> set[str] | None:
@@ -103,7 +110,7 @@ class Health:
     async def _json(self, url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any] | None:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
             async with self._session.get(url, headers=headers) as response:
-                if response.status == 200:
+                if response.status == HTTPStatus.OK:
                     answer: dict[str, Any] = await response.json()
                     return answer
         return None
@@ -111,7 +118,7 @@ class Health:
     async def _answers(self, url: str) -> bool:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self._session.get(url) as response:
-                return response.status == 200
+                return response.status == HTTPStatus.OK
         return False
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_knative.local.control import call, follow
 from airflow_knative.local.environment import tool_environment
@@ -18,10 +16,14 @@ from airflow_knative.local.files import tail
 from airflow_knative.local.leftovers import end_leftovers
 from airflow_knative.local.linux import child_setup
 from airflow_knative.local.lock import GUARD, SUPERVISOR, holder, signal_holder
-from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.ports import check_free
 from airflow_knative.local.secrets import Secrets
 from airflow_knative.local.settings import LocalSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_knative.local.paths import StatePaths
 
 __all__ = ["Instance"]
 

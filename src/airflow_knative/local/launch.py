@@ -70,4 +70,4 @@ class Launcher:
         """End it if it has not been told to launch."""
         os.close(self._writing)
         if self._process.is_running:
-            await self._process.stop(timeout=_STOP_TIMEOUT)
+            await self._process.stop(within=_STOP_TIMEOUT)

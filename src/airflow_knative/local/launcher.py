@@ -15,13 +15,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from airflow_knative.local.files import write_atomically
 from airflow_knative.local.linux import set_death_signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Order", "main"]
 

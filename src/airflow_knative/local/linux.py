@@ -6,17 +6,28 @@ import contextlib
 import ctypes
 import os
 import pwd
-import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
 from airflow_knative.local.errors import LocalError
 
-__all__ = ["Account", "become_subreaper", "child_setup", "children", "descendants", "kill", "set_death_signal", "unprivileged_account"]
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+__all__ = [
+    "Account",
+    "become_subreaper",
+    "child_setup",
+    "children",
+    "descendants",
+    "kill",
+    "set_death_signal",
+    "unprivileged_account",
+]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_KEEPCAPS: Final = 8
@@ -133,7 +144,7 @@ def set_death_signal(number: signal.Signals, parent: int) -> None:
 def children(pid: int) -> list[int]:
     """The direct children of a process, zombies included; none if it is gone."""
     try:
-        listing = [Path(f"/proc/{pid}/task/{task}/children").read_text() for task in os.listdir(f"/proc/{pid}/task")]
+        listing = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
     except FileNotFoundError:
         # Gone, or a kernel without CONFIG_PROC_CHILDREN.
         with contextlib.suppress(psutil.Error):

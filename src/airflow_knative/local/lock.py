@@ -7,8 +7,10 @@ import os
 import signal
 import struct
 import time
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["GUARD", "SUPERVISOR", "Lock", "holder", "signal_holder"]
 

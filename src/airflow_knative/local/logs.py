@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from airflow_knative.local.errors import LocalError
 from airflow_knative.local.files import tail
 from airflow_knative.local.parts import PART_NAMES
-from airflow_knative.local.paths import StatePaths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_knative.local.paths import StatePaths
 
 __all__ = ["find_logs", "follow_lines", "show_logs"]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_knative.local.errors import PartError
 from airflow_knative.local.files import tail
 from airflow_knative.local.process import OwnedProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["run_once"]
 
@@ -48,7 +50,7 @@ async def run_once(
         code = await process.wait()
     finally:
         if process.is_running:
-            await process.stop(timeout=_STOP_TIMEOUT)
+            await process.stop(within=_STOP_TIMEOUT)
     if code not in allowed:
         last = tail(log, _ERROR_LINES, start=process.log_start)
         raise PartError(f"{name} ended with {code}; its log is {log} and ends with:\n{last}")

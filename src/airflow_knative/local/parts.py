@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_knative.local.child import Part
 from airflow_knative.local.environment import (
@@ -15,10 +14,14 @@ from airflow_knative.local.environment import (
     tool_environment,
     worker_environment,
 )
-from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.postgres import Postgres
-from airflow_knative.local.secrets import Secrets
-from airflow_knative.local.settings import LocalSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_knative.local.paths import StatePaths
+    from airflow_knative.local.secrets import Secrets
+    from airflow_knative.local.settings import LocalSettings
 
 __all__ = ["AIRFLOW_PARTS", "PART_NAMES", "Parts"]
 

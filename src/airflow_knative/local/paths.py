@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from airflow_knative.local.errors import LocalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["StatePaths", "default_state"]
 
@@ -139,7 +142,8 @@ class StatePaths:
             status = self.root.stat()
             if status.st_uid != os.geteuid():
                 raise LocalError(
-                    f"the state folder {self.root} belongs to user {status.st_uid}, not to you; name another with --state"
+                    f"the state folder {self.root} belongs to user {status.st_uid}, not to you; "
+                    "name another with --state"
                 )
             self.root.chmod(0o700)
             for folder in (
@@ -154,4 +158,6 @@ class StatePaths:
             ):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise LocalError(f"the state folder {self.root} cannot be made: {error}; name another with --state") from None
+            raise LocalError(
+                f"the state folder {self.root} cannot be made: {error}; name another with --state"
+            ) from None

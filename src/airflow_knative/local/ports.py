@@ -7,7 +7,7 @@ import socket
 import psutil
 
 from airflow_knative.local.errors import LocalError, PortTakenError
-from airflow_knative.local.settings import PORTS, LocalSettings
+from airflow_knative.local.settings import LAST_PORT, PORTS, LocalSettings
 
 __all__ = ["check_free", "free_port", "free_ports", "sequence"]
 
@@ -34,7 +34,7 @@ def sequence(base: int, host: str) -> dict[str, int]:
     Raises:
         LocalError: The last one would be above 65535.
     """
-    if base < 0 or base + len(PORTS) - 1 > 65535:
+    if base < 0 or base + len(PORTS) - 1 > LAST_PORT:
         raise LocalError(f"--port-base is {base}; allowed: 0 (any free ports) or 1 to {65536 - len(PORTS)}")
     ports = free_ports(len(PORTS), host) if base == 0 else list(range(base, base + len(PORTS)))
     return {use.field: port for use, port in zip(PORTS, ports, strict=True)}

@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from airflow_knative.local.errors import LocalError, PartError
 from airflow_knative.local.linux import child_setup, unprivileged_account
-from airflow_knative.local.paths import StatePaths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_knative.local.paths import StatePaths
 
 __all__ = ["Postgres"]
 
@@ -23,6 +26,7 @@ _USER: Final = "airflow"
 # The one that initdb makes: one step less than a database of another name.
 _DATABASE: Final = "postgres"
 _SOCKET_PATH_LIMIT: Final = 107 - len("/.s.PGSQL.5432")
+_STATUS_LINE: Final = 7
 _SETTINGS: Final = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -116,7 +120,9 @@ class Postgres:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except (FileNotFoundError, PermissionError):
             return False
-        return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+        return lines[:1] == [str(pid)] and [line.strip() for line in lines[_STATUS_LINE : _STATUS_LINE + 1]] == [
+            "ready"
+        ]
 
 
 def _binaries() -> Path:

@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_knative.local.linux import child_setup, children, kill
 
-__all__ = ["OwnedProcess", "OrphanSweeper"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["OrphanSweeper", "OwnedProcess"]
 
 _ORPHAN_GRACE: Final = 3.0
 _KILL_WAIT: Final = 5.0
@@ -109,11 +111,11 @@ class OwnedProcess:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
-    async def stop(self, *, first: signal.Signals = signal.SIGTERM, timeout: float) -> None:
-        """Ask it to end, and after `timeout` seconds end its whole process group."""
+    async def stop(self, *, first: signal.Signals = signal.SIGTERM, within: float) -> None:
+        """Ask it to end, and after `within` seconds end its whole process group."""
         self.send(first)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._exited.wait(), timeout)
+            await asyncio.wait_for(self._exited.wait(), within)
         if self.is_running:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -166,7 +168,7 @@ class OrphanSweeper:
 
     async def finish(self) -> None:
         """Sweep until no orphan is left."""
-        while self.sweep():
+        while self.sweep():  # noqa: ASYNC110 - the kernel does not tell of orphans
             await asyncio.sleep(0.05)
 
     def sweep(self) -> int:

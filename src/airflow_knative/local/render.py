@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_knative.local.catalog import Service, save_services
 from airflow_knative.local.files import write_atomically
@@ -20,6 +19,9 @@ from airflow_knative.local.settings import LocalSettings
 from airflow_knative.local.watch import relevant_files
 from airflow_knative.services.inspect import load
 from airflow_knative.services.model import ServicesError, ServiceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["EXIT_PROBLEMS", "main", "services_of"]
 

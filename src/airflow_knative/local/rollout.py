@@ -6,16 +6,18 @@ import hashlib
 import json
 import sys
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_knative.local.catalog import Service, endpoints, load_services, saved_key
 from airflow_knative.local.child import say
 from airflow_knative.local.errors import LocalError
 from airflow_knative.local.files import write_atomically
-from airflow_knative.local.health import Health
 from airflow_knative.local.once import run_once
-from airflow_knative.local.parts import Parts
 from airflow_knative.local.watch import changes, fingerprint
+
+if TYPE_CHECKING:
+    from airflow_knative.local.health import Health
+    from airflow_knative.local.parts import Parts
 
 __all__ = ["Rollout"]
 
@@ -84,7 +86,6 @@ class Rollout:
                 continue
             await self.publish()
             say(f"workflows: {_summary(before, after)}")
-
 
     def _key(self) -> str:
         """Everything that services are made from; the same key, the same services."""

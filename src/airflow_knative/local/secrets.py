@@ -7,17 +7,19 @@ import json
 import os
 import secrets
 from dataclasses import asdict, dataclass, fields
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from airflow_knative.local.errors import LocalError
 from airflow_knative.local.files import write_atomically
-from airflow_knative.local.paths import StatePaths
+
+if TYPE_CHECKING:
+    from airflow_knative.local.paths import StatePaths
 
 __all__ = ["ADMIN_PASSWORD_VARIABLE", "ADMIN_USER_VARIABLE", "DEMO_PASSWORD", "Secrets"]
 
 ADMIN_USER_VARIABLE: Final = "AIRFLOW_KNATIVE_LOCAL_ADMIN_USER"
-ADMIN_PASSWORD_VARIABLE: Final = "AIRFLOW_KNATIVE_LOCAL_ADMIN_PASSWORD"
-DEMO_PASSWORD: Final = "admin"
+ADMIN_PASSWORD_VARIABLE: Final = "AIRFLOW_KNATIVE_LOCAL_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
+DEMO_PASSWORD: Final = "admin"  # noqa: S105 - known to everybody, and `up` says so
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,9 +10,10 @@ from typing import Any, Final, Literal, Self, get_args
 from airflow_knative.local.errors import LocalError
 from airflow_knative.local.files import write_atomically
 
-__all__ = ["DEFAULT_EXECUTOR", "PORTS", "Granularity", "LocalSettings", "PortUse"]
+__all__ = ["DEFAULT_EXECUTOR", "LAST_PORT", "PORTS", "Granularity", "LocalSettings", "PortUse"]
 
 Granularity = Literal["task", "dag"]
+LAST_PORT: Final = 65535
 DEFAULT_EXECUTOR: Final = "airflow_knative.executor.KnativeExecutor"
 
 
@@ -58,11 +59,16 @@ class LocalSettings:
     starts_at_once: int = 0
 
     def __post_init__(self) -> None:
+        """Check what types cannot say.
+
+        Raises:
+            LocalError: A value is not allowed.
+        """
         if self.granularity not in get_args(Granularity):
             raise LocalError(f"--granularity is {self.granularity!r}; allowed: task, dag")
         ports = [getattr(self, use.field) for use in PORTS]
         for use, port in zip(PORTS, ports, strict=True):
-            if not 1 <= port <= 65535:
+            if not 1 <= port <= LAST_PORT:
                 raise LocalError(f"{use.option} is {port}; allowed: 1 to 65535")
             if ports.count(port) > 1:
                 others = " and ".join(other.option for other in PORTS if getattr(self, other.field) == port)
@@ -88,7 +94,7 @@ class LocalSettings:
     @property
     def reachable_host(self) -> str:
         """An address to connect to, where `host` may mean all of them."""
-        return "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104
+        return "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host
 
     def differences(self, asked: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """What would change: field -> (now, asked)."""
@@ -114,4 +120,6 @@ class LocalSettings:
             known = {field.name for field in fields(cls)}
             return cls(**{**{k: v for k, v in raw.items() if k in known}, "workflows": Path(raw["workflows"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise LocalError(f"{path} does not hold an instance's settings ({error}); run `airflow-knative local up`") from error
+            raise LocalError(
+                f"{path} does not hold an instance's settings ({error}); run `airflow-knative local up`"
+            ) from error

@@ -8,9 +8,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_knative.local.bringup import BringUp
 from airflow_knative.local.child import Child, say
@@ -20,17 +19,26 @@ from airflow_knative.local.health import Health
 from airflow_knative.local.linux import become_subreaper
 from airflow_knative.local.lock import SUPERVISOR, Lock
 from airflow_knative.local.parts import AIRFLOW_PARTS, PART_NAMES, Parts
-from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.process import OrphanSweeper, OwnedProcess
 from airflow_knative.local.progress import Progress
 from airflow_knative.local.rollout import Rollout
 from airflow_knative.local.secrets import Secrets
 from airflow_knative.local.settings import LocalSettings
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from airflow_knative.local.paths import StatePaths
+
 __all__ = ["Supervisor", "run_supervisor"]
 
 # Nothing new comes in; what runs is ended or finished; what that needs goes last.
-_STOP_ORDER: Final = (("gateway", "scheduler", "dag-processor", "triggerer"), ("activator",), ("api-server",), ("database",))
+_STOP_ORDER: Final = (
+    ("gateway", "scheduler", "dag-processor", "triggerer"),
+    ("activator",),
+    ("api-server",),
+    ("database",),
+)
 
 
 class Supervisor:
@@ -58,7 +66,12 @@ class Supervisor:
         self._health = Health(self._settings, self._secrets, self._paths.activator)
         self._rollout = Rollout(self._parts, self._health)
         self._bring_up = BringUp(
-            self._parts, self._secrets, self._health, self._rollout, self._progress, self._children
+            parts=self._parts,
+            secrets=self._secrets,
+            health=self._health,
+            rollout=self._rollout,
+            progress=self._progress,
+            children=self._children,
         )
         control = Control(self._paths.control, self._answer)
         await control.start()
@@ -134,7 +147,7 @@ class Supervisor:
 
     async def _status(self) -> dict[str, Any]:
         airflow, gateway, activator = await asyncio.gather(
-            self._health.airflow({name: 0.0 for name in AIRFLOW_PARTS} | self._bring_up.started()),
+            self._health.airflow(dict.fromkeys(AIRFLOW_PARTS, 0.0) | self._bring_up.started()),
             self._health.gateway(),
             self._health.activator(),
         )

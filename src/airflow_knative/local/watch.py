@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 __all__ = ["changes", "fingerprint", "relevant_files"]
 
@@ -42,7 +44,9 @@ def fingerprint(folder: Path) -> frozenset[tuple[str, int, int]]:
     return frozenset((name, status.st_mtime_ns, status.st_size) for name, status in relevant_files(folder).items())
 
 
-async def changes(folder: Path, known: frozenset[tuple[str, int, int]], *, interval: float = _INTERVAL) -> AsyncIterator[None]:
+async def changes(
+    folder: Path, known: frozenset[tuple[str, int, int]], *, interval: float = _INTERVAL
+) -> AsyncIterator[None]:
     """Yield each time the folder has changed and then stayed the same for one interval.
 
     Args:

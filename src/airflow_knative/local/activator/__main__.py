@@ -13,6 +13,7 @@ from airflow_knative.local.activator.worker import Launch
 from airflow_knative.local.catalog import load_services
 from airflow_knative.local.linux import become_subreaper
 from airflow_knative.local.paths import StatePaths
+from airflow_knative.local.process import OrphanSweeper
 from airflow_knative.local.settings import LocalSettings
 
 
@@ -24,7 +25,13 @@ async def _serve(paths: StatePaths) -> None:
     activator = Activator(lambda: load_services(paths.services), launch, starts_at_once=settings.starts_at_once)
     activator.stop_on_signals()
     listener = socket.create_server((settings.host, settings.activator_port), backlog=1024)
-    await activator.serve(listener, paths.activator)
+    sweeper = asyncio.create_task(OrphanSweeper().run())
+    try:
+        await activator.serve(listener, paths.activator)
+    finally:
+        sweeper.cancel()
+        await asyncio.gather(sweeper, return_exceptions=True)
+        await OrphanSweeper().finish()
 
 
 if __name__ == "__main__":

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from airflow_knative.local.activator.proxy import Proxy
 from airflow_knative.local.activator.registry import Registry
-from airflow_knative.local.activator.worker import Launch
-from airflow_knative.local.catalog import Service
 from airflow_knative.local.control import unix_listener
-from airflow_knative.local.process import OrphanSweeper
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from airflow_knative.local.activator.worker import Launch
+    from airflow_knative.local.catalog import Service
 
 __all__ = ["Activator"]
 
@@ -54,26 +56,22 @@ class Activator:
         proxy = Proxy(registry)
         self._registry = registry
         registry.update(self._read_services())
-        sweeper = asyncio.create_task(OrphanSweeper().run())
         front = web.ServerRunner(
             web.Server(proxy.handle, access_log=None, handler_cancellation=True, auto_decompress=False)
         )
         back = web.AppRunner(self._admin(), access_log=None)
+        await asyncio.gather(front.setup(), back.setup())
+        door = web.SockSite(front, listener, backlog=1024)
         try:
-            for runner, sock in ((front, listener), (back, unix_listener(admin))):
-                await runner.setup()
-                await web.SockSite(runner, sock, backlog=1024).start()
+            await door.start()
+            await web.SockSite(back, unix_listener(admin)).start()
             await self._stopping.wait()
         finally:
-            listener.close()
+            await door.stop()
             await registry.close()
             await proxy.close()
             await asyncio.gather(front.cleanup(), back.cleanup())
-            sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
-            await OrphanSweeper().finish()
-            admin.unlink(missing_ok=True)
+            admin.unlink(missing_ok=True)  # noqa: ASYNC240 - one system call
 
     def stop(self) -> None:
         """Stop serving and end all workers."""

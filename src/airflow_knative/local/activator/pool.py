@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_knative.local.activator.errors import QueueFullError, RetiredError, StartError
-from airflow_knative.local.activator.gate import StartGate
 from airflow_knative.local.activator.worker import Launch, Worker
-from airflow_knative.local.catalog import Service
 from airflow_knative.local.child import say
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from airflow_knative.local.activator.gate import StartGate
+    from airflow_knative.local.catalog import Service
 
 __all__ = ["Pool"]
 
@@ -160,7 +163,7 @@ class Pool:
         if self._retired:
             return
         live = self._live()
-        starting = sum(worker.state != "ready" for worker in live)
+        starting = sum(not worker.is_ready for worker in live)
         wanted = -(-len(self._waiting) // self.service.slots) - starting
         for _ in range(min(wanted, self.service.max_scale - len(live))):
             self._start_one()
@@ -189,7 +192,7 @@ class Pool:
                 self._on_start_failure(error)
             return
         say(f"{worker.service.name}: worker {worker.number} ready after {time.monotonic() - began:.2f} s")
-        if worker.state == "ready":
+        if worker.is_ready:
             self.failure = None
             self._delay = _RESTART_FIRST
             self._hand_out()
@@ -197,7 +200,7 @@ class Pool:
                 self._watch_idle(worker)
         if worker.process is not None:
             code = await worker.process.wait()
-            if worker.state == "ready":
+            if worker.is_ready:
                 say(f"{worker.service.name}: worker {worker.number} ended with {code}")
         self._forget(worker)
         worker.state = "stopped"
@@ -235,14 +238,14 @@ class Pool:
             worker.state = "draining"
 
     def _watch_idle(self, worker: Worker) -> None:
-        if worker.state != "ready" or worker.idle_timer is not None:
+        if not worker.is_ready or worker.idle_timer is not None:
             return
         loop = asyncio.get_running_loop()
         worker.idle_timer = loop.call_later(self.service.window, self._on_idle, worker)
 
     def _on_idle(self, worker: Worker) -> None:
         worker.idle_timer = None
-        if worker.state != "ready" or worker.in_use:
+        if not worker.is_ready or worker.in_use:
             return
         if len(self._live()) > self.service.min_scale:
             say(f"{worker.service.name}: worker {worker.number} idle for {self.service.window:g} s, stopping it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -12,9 +12,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from airflow_knative.local.activator.errors import QueueFullError, RetiredError, StartError, StartTimeoutError
-from airflow_knative.local.activator.pool import Pool
-from airflow_knative.local.activator.registry import Registry
-from airflow_knative.local.activator.worker import Worker
+
+if TYPE_CHECKING:
+    from airflow_knative.local.activator.pool import Pool
+    from airflow_knative.local.activator.registry import Registry
+    from airflow_knative.local.activator.worker import Worker
 
 __all__ = ["TIMEOUT_TEXT", "Proxy"]
 
@@ -36,6 +38,8 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 _CONNECT_TRIES: Final = 3
+_DEATH_NOTICE: Final = 0.2
+"""Seconds in which the kernel tells of a worker's death once its connections have broken."""
 
 
 class Proxy:
@@ -158,10 +162,12 @@ class _Exchange:
 
     async def _broken(self, worker: Worker, error: Exception) -> web.StreamResponse:
         """The worker went away, or the caller did."""
-        if self._response is not None:
+        if self._response is not None and self._request.transport is not None:
             # The caller must see that this is not the end of the answer.
-            if self._request.transport is not None:
-                self._request.transport.abort()
+            self._request.transport.abort()
+        # A worker that has died must not be taken for a free one.
+        await worker.wait_if_ending(_DEATH_NOTICE)
+        if self._response is not None:
             return self._response
         detail = f"worker {worker.number} of {self._pool.service.name} broke the connection off"
         if worker.process is not None and worker.process.returncode is not None:

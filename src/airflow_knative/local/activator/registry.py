@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_knative.local.activator.gate import StartGate
 from airflow_knative.local.activator.pool import Pool
-from airflow_knative.local.activator.worker import Launch
-from airflow_knative.local.catalog import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_knative.local.activator.worker import Launch
+    from airflow_knative.local.catalog import Service
 
 __all__ = ["Registry"]
 

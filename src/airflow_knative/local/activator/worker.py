@@ -8,16 +8,19 @@ import itertools
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow_knative.local.activator.errors import StartError, StartTimeoutError
-from airflow_knative.local.catalog import Service
 from airflow_knative.local.files import tail
 from airflow_knative.local.ports import free_port
 from airflow_knative.local.process import OwnedProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from airflow_knative.local.catalog import Service
 
 __all__ = ["Launch", "Worker"]
 
@@ -74,9 +77,14 @@ class Worker:
         return self.state in {"queued", "starting", "ready"}
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests."""
+        return self.state == "ready"
+
+    @property
     def has_room(self) -> bool:
         """Whether it can take one more request now."""
-        return self.state == "ready" and self.in_use < self.service.slots
+        return self.is_ready and self.in_use < self.service.slots
 
     async def start(self) -> None:
         """Start the process and wait until it is ready.
@@ -107,7 +115,7 @@ class Worker:
                     self.output(),
                 )
             if not ready.done():
-                await self.process.stop(timeout=1.0)
+                await self.process.stop(within=1.0)
                 raise StartTimeoutError(
                     f"a worker of {self.service.name} was not ready within {self._launch.ready_timeout:g} s; "
                     f"its log is {log}",
@@ -124,8 +132,15 @@ class Worker:
         if self.state != "stopped":
             self.state = "draining"
         if self.process is not None:
-            await self.process.stop(timeout=self._launch.grace)
+            await self.process.stop(within=self._launch.grace)
         self.state = "stopped"
+
+    async def wait_if_ending(self, seconds: float) -> None:
+        """Wait at most so long to see it end; it is stopped then."""
+        if self.process is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), seconds)
+                self.state = "stopped"
 
     def output(self) -> str:
         """The last lines that it wrote."""
@@ -166,7 +181,7 @@ class Worker:
         return {**self._launch.environment, **secrets, **service.env, **own}
 
     async def _poll_ready(self) -> None:
-        while not await _answers_ready(self.port):
+        while not await _answers_ready(self.port):  # noqa: ASYNC110 - another process tells by HTTP only
             await asyncio.sleep(_POLL)
 
     def _discard_old_logs(self, current: Path) -> None:
@@ -202,7 +217,7 @@ def _read_secret(path: Path, service: str) -> dict[str, str]:
             f"{service} names the Secret {path.stem!r}, which this machine does not have; "
             f"write its variables as NAME=value lines into {path}"
         ) from None
-    entries = [line.split("=", 1) for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if any(len(entry) != 2 for entry in entries):
+    entries = [line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not all(sign for _, sign, _ in entries):
         raise StartError(f"{path} holds a line that is not NAME=value")
-    return {name.strip(): value for name, value in entries}
+    return {name.strip(): value for name, _, value in entries}
