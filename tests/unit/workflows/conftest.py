@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +16,14 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[3] / "workflows"
 
 
+# Importing Airflow makes this folder, and the test modules import it.
+_home = tempfile.TemporaryDirectory(prefix="airflow-knative-tests-")
+os.environ.setdefault("AIRFLOW_HOME", _home.name)
+
+
 @pytest.fixture(scope="session")
-def workflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModuleType]:
+def workflow() -> Callable[[str], ModuleType]:
     """Import one file of workflows/."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
 
     def load(name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
