@@ -7,6 +7,8 @@ import hashlib
 import json
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_knative.local.child import Child, Part
@@ -155,6 +157,9 @@ class BringUp:
         login = f"{self._secrets.instance}:{self._secrets.admin_user}:{self._secrets.admin_password}"
         packages = ("apache-airflow-core", "apache-airflow-providers-fab", "airflow-knative")
         versions = {name: version(name) for name in packages}
+        trigger = find_spec("airflow_knative.executor.wakeup")
+        if trigger is not None and trigger.origin is not None:
+            versions["wakeup"] = hashlib.sha256(Path(trigger.origin).read_bytes()).hexdigest()
         return json.dumps({**versions, "login": hashlib.sha256(login.encode()).hexdigest()}) + "\n"
 
     async def _dags(self, services: asyncio.Task[None]) -> None:

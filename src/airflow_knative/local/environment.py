@@ -78,8 +78,9 @@ _ONE_MACHINE: Final = {
 
 def tool_environment(paths: StatePaths, secrets: Secrets, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The caller's environment, marked as this instance's."""
+    # SPT_NOENV: a process that sets its title (setproctitle) would write over the mark.
     inherited = {name: value for name, value in base.items() if name not in _NEVER_INHERITED}
-    return {**inherited, **_bytecode(paths), MARK: secrets.instance, "PYTHONUNBUFFERED": "1"}
+    return {**inherited, **_bytecode(paths), MARK: secrets.instance, "PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
 
 
 def airflow_environment(
@@ -151,6 +152,7 @@ def worker_environment(
         **_bytecode(paths),
         MARK: secrets.instance,
         "PYTHONUNBUFFERED": "1",
+        "SPT_NOENV": "1",
         "AIRFLOW_HOME": str(paths.worker_home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.workflows),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

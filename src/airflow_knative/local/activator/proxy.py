@@ -141,6 +141,8 @@ class _Exchange:
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientError, ConnectionError) as error:
+            if upstream is not None:
+                upstream.close()
             return await self._broken(worker, error)
         else:
             return response
