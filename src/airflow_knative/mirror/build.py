@@ -33,7 +33,7 @@ __all__ = ["Builder", "Made"]
 
 # Raised when the code below makes other bytes from the same pins.
 _COMPILING = 1
-_PACKING = 1
+_PACKING = 2
 _ROOT = "root.tar"
 _LAYER = "layer.tar.gz"
 
@@ -113,6 +113,14 @@ class Builder:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
+    def existing(self, pin: Pin) -> Path | None:
+        """What ``programs`` returns, if the cache has it."""
+        folder = self._programs_folder(pin)
+        return folder if folder.is_dir() else None
+
+    def _programs_folder(self, pin: Pin) -> Path:
+        return self._cache / "programs" / f"{pin.name}-{pin.version}-{self._programs_key(pin)}"
+
     def programs(self, pin: Pin) -> Path:
         """Compile a pin, unless the cache has it.
 
@@ -122,7 +130,7 @@ class Builder:
         Raises:
             MirrorError: a build failed.
         """
-        folder = self._cache / "programs" / f"{pin.name}-{pin.version}-{self._programs_key(pin)}"
+        folder = self._programs_folder(pin)
         with self._locks[pin.name]:
             if not folder.is_dir():
                 self.log(pin).unlink(missing_ok=True)

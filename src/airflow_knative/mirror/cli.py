@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from enum import StrEnum
@@ -18,6 +19,7 @@ from airflow_knative.mirror.build import Builder
 from airflow_knative.mirror.download import UPSTREAM, Downloads
 from airflow_knative.mirror.errors import MirrorError
 from airflow_knative.mirror.fill import Summary, fill, locked
+from airflow_knative.mirror.serve import server
 
 __all__ = ["app", "default_cache"]
 
@@ -89,7 +91,7 @@ def build(  # noqa: PLR0917 # each is an option of the command line
         shown = escape(detail.partition("\n")[0])
         console.print(f"[{colour}]{sign} {finished:2}/{len(chosen)} {pin} {version} {what}[/] {shown}")
 
-    with locked(folder):
+    with locked(folder, lambda: console.print(f"another run fills {folder}; waiting for it", markup=False)):
         builder = Builder(every, root.resolve(), folder)
         try:
             done = fill(builder, every, chosen, out, source=source.value, downloads=downloads, jobs=jobs, report=report)
@@ -123,6 +125,23 @@ def verify(out: _Out = _OUT) -> None:
         console.print(f"✘ {len(problems)} of the mirror's files are wrong; delete them and run `mirror build` again")
         raise typer.Exit(1)
     console.print(f"✔ {len(manifest.read(out).files)} files are as the manifest says")
+
+
+@app.command()
+def serve(
+    out: _Out = _OUT,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="TCP port.", min=0, max=65535)] = 8780,
+) -> None:
+    """Serve a mirror: one address is the base URL of the roles and a read-only registry."""
+    try:
+        made = server(out, host, port)
+    except OSError as error:
+        raise MirrorError(f"cannot listen on {host}:{port}: {error}; choose another with --host and --port") from error
+    shown, number = made.server_address[:2]
+    typer.echo(f"serving {out} on http://{shown!s}:{number}")
+    with contextlib.suppress(KeyboardInterrupt):
+        made.serve_forever()
 
 
 @app.command("list")

@@ -31,6 +31,8 @@ def root_file_system(build: DebianBuild, below: DebianBuild | None, *, target: P
     packages = sorted({*build.packages, *(below.packages if below else ())})
     command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in (*_EXCLUDE, *build.exclude)]
+    # A half-written file system is thrown away, so nothing need be flushed to disk.
+    command.append("--dpkgopt=force-unsafe-io")
     # The options above are for making the image; somebody who installs a package in it gets all of it.
     command.append('--customize-hook=rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap')
     for user, number in build.owner.items():

@@ -51,11 +51,15 @@ class Summary:
 
 
 @contextmanager
-def locked(cache: Path) -> Iterator[None]:
-    """Keep two runs from filling the same cache at once; the second one waits."""
+def locked(cache: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep two runs from filling the same cache at once; the second one calls ``waiting`` and waits."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -273,7 +273,7 @@ def load(path: Path) -> Pins:
     try:
         raw = yaml.safe_load(path.read_text())  # type: ignore[no-untyped-call]
     except OSError as error:
-        raise PinError(f"cannot read the pins: {error}; give their file with --pins") from error
+        raise PinError(f"cannot read the pins: {error}; name the repository with --root") from error
     except yaml.YAMLError as error:
         raise PinError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("pins"), dict):

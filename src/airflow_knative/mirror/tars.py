@@ -66,7 +66,7 @@ def archive(path: Path) -> Iterator[tarfile.TarFile]:
     """A new gzipped tar at ``path``."""
     with (
         path.open("wb") as file,
-        gzip.GzipFile(None, "wb", _LEVEL, file, mtime=0) as packed,
+        gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed,
         tarfile.open(None, "w|", packed, format=tarfile.PAX_FORMAT) as tar,
     ):
         yield tar
@@ -77,7 +77,7 @@ def layer(path: Path, layers: list[Layer]) -> Iterator[tarfile.TarFile]:
     """A new image layer at ``path``; appended to ``layers`` when it is complete."""
     with path.open("wb") as file:
         outer = _Hashing(file)
-        with gzip.GzipFile(None, "wb", _LEVEL, outer, mtime=0) as packed:
+        with gzip.GzipFile("", "wb", _LEVEL, outer, mtime=0) as packed:
             inner = _Hashing(packed)  # type: ignore[arg-type]
             with tarfile.open(None, "w|", inner, format=tarfile.PAX_FORMAT) as tar:
                 yield tar
