@@ -97,24 +97,37 @@ class Calls:
         record = record_of(request)
         dag_id = record.dag_id = checked_dag_id(request.path_params["dag_id"])
         run_id = record.run_id = checked_run_id(dag_id, request.path_params["run_id"])
-        until = asyncio.get_running_loop().time() + self._settings.wait_timeout
-        with _airflow_errors():
-            async with self._deadlines.until(until):
-                run = await self._runner.look(caller, dag_id, run_id)
-                shown: dict[str, Any] = {
-                    "dag_id": dag_id,
-                    "run_id": run_id,
-                    "state": run.state,
-                    "start_date": run.start_date,
-                    "end_date": run.end_date,
-                }
-                if run.state == "success":
-                    shown["output"] = await self._outputs.of(caller, run)
-                elif run.state == "failed":
-                    tasks = await failed_tasks(self._airflow, caller, run)
-                    shown["detail"] = summary(run, tasks)
-                    shown["failed_tasks"] = tasks
+        limit = self._settings.airflow_timeout
+        until = asyncio.get_running_loop().time() + limit
+        try:
+            with _airflow_errors():
+                async with self._deadlines.until(until):
+                    run, shown = await self._shown(caller, dag_id, run_id)
+        except TimeoutError:
+            raise ProblemError(
+                "airflow-unavailable",
+                f"Airflow has not told all about run {run_id!r} of {dag_id!r} within {limit:g} s. Ask again.",
+                headers=_RETRY_AFTER,
+                dag_id=dag_id,
+                run_id=run_id,
+            ) from None
         return _json(shown, run, {"cache-control": "no-store"})
+
+    async def _shown(self, caller: Caller, dag_id: str, run_id: str) -> tuple[Run, dict[str, Any]]:
+        run = await self._runner.look(caller, dag_id, run_id)
+        shown: dict[str, Any] = {
+            **run.location,
+            "state": run.state,
+            "start_date": run.start_date,
+            "end_date": run.end_date,
+        }
+        if run.state == "success":
+            shown["output"] = await self._outputs.of(caller, run)
+        elif run.state == "failed":
+            tasks = await failed_tasks(self._airflow, caller, run)
+            shown["detail"] = summary(run, tasks)
+            shown["failed_tasks"] = tasks
+        return run, shown
 
     async def _run_workflow(self, request: Request, record: CallRecord, caller: Caller, dag_id: str) -> Response:
         began = asyncio.get_running_loop().time()

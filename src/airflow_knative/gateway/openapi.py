@@ -30,6 +30,13 @@ _RUN_HEADERS: Final = {
         "schema": {"type": "string", "const": "true"},
     },
 }
+_LINKS: Final = {
+    "run": {
+        "operationId": "showRun",
+        "parameters": {"dag_id": "$response.body#/dag_id", "run_id": "$response.body#/run_id"},
+        "description": "The run as it is then",
+    }
+}
 _LOCATION: Final = {"Location": {"description": "Where to ask for the run", "schema": {"type": "string"}}}
 
 
@@ -110,8 +117,8 @@ def _run_workflow(settings: Settings) -> dict[str, Any]:
         },
         "responses": {
             "200": _response("The run succeeded", "Output", headers=_RUN_HEADERS, example={"output": 2.5}),
-            "202": _response("The run goes on", "Accepted", headers=_RUN_HEADERS | _LOCATION),
-            **_problems(set(KINDS) - {"unknown-run", "unknown-path", "method-not-allowed"} | {"unknown-run"}),
+            "202": _response("The run goes on", "Accepted", headers=_RUN_HEADERS | _LOCATION) | {"links": _LINKS},
+            **_problems(set(KINDS) - {"unknown-path", "method-not-allowed"}),
         },
     }
 
@@ -126,8 +133,6 @@ def _show_run() -> dict[str, Any]:
         "airflow-error",
         "output-unusable",
         "airflow-unavailable",
-        "shutting-down",
-        "wait-ended",
     }
     return {
         "operationId": "showRun",

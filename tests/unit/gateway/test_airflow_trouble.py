@@ -152,3 +152,12 @@ async def test_readiness(client: httpx.AsyncClient, airflow: FakeAirflow, proble
     client.gateway._ready_at -= 2
     problem(await client.get("/readyz"), 503, "airflow-unavailable")
     assert (await client.get("/healthz")).json() == {"status": "alive"}
+
+
+async def test_looking_at_a_run_takes_no_longer_than_a_call_to_airflow(
+    connect: Connect, airflow: FakeAirflow, problem: Check
+) -> None:
+    client = await connect(airflow_timeout=0.3)
+    response = await client.post("/runWorkflow/avg", json={"input": [1]}, headers={"prefer": "respond-async"})
+    airflow.overrides["wait"] = lambda _: asyncio.sleep(5)
+    problem(await client.get(response.headers["location"]), 503, "airflow-unavailable")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,3 +81,9 @@ async def test_the_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) 
     assert not any(tag in {"script", "link", "img", "iframe"} for tag, _ in tags)
     assert {attrs["href"] for tag, attrs in tags if tag == "a"} == {"openapi.json"}
     assert "/runWorkflow/{dag_id}" in response.text
+
+
+async def test_the_documentation_names_every_kind_of_problem() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "gateway.md").read_text(encoding="utf-8")
+    for kind, (status, _) in KINDS.items():
+        assert re.search(rf"^\| {int(status)} \|.*`{kind}`", text, re.MULTILINE), kind

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from airflow_knative.errors import AirflowKnativeError
-from airflow_knative.gateway.settings import PREFIX, Settings, SettingsError
+from airflow_knative.gateway.settings import PREFIX, Settings, SettingsError, _shown
 
 URL = {PREFIX + "AIRFLOW_URL": "http://airflow:8080"}
 
@@ -107,3 +108,10 @@ def test_wrong_settings_end_the_process_with_their_names() -> None:
     assert done.returncode == 2
     assert PREFIX + "AIRFLOW_URL is not set" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_documentation_lists_every_setting_with_its_default() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "gateway.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else f"`{_shown(field.default)}`"
+        assert f"| `{name.upper()}` | {default} | {field.description} |" in text
