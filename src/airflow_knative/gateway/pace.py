@@ -19,7 +19,7 @@ from typing import Final
 
 __all__ = ["Pace"]
 
-_SHARE: Final = 0.05
+_SHARE: Final = 0.02
 _FIRST_LEASE: Final = 0.5
 _REMEMBERED_RUNS: Final = 8
 _REMEMBERED_WORKFLOWS: Final = 1000
