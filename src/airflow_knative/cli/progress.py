@@ -37,6 +37,7 @@ _SIGNS: Final = {
     "deferred": ("⏸", "cyan"),
 }
 _WAITING: Final = "waiting"
+_FAILURES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Progress:
         self._live: Live | None = None
         self._last: list[TaskRow] = []
         self._state: str | None = None
+        self._failures = 0
 
     def look(self, run_id: str) -> None:
         """Ask how far the run is, and show it."""
@@ -143,7 +145,9 @@ class Progress:
             self._last = self._ask(run_id)
         except AirflowKnativeError:
             # Showing less is better than ending a command whose run goes on.
-            self._api = None
+            self._failures += 1
+            if self._failures == _FAILURES:
+                self._api = None
         if self._console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=10)

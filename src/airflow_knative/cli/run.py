@@ -11,7 +11,7 @@ import time
 import uuid
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -121,7 +121,7 @@ def _execute(
         if started.status != HTTPStatus.ACCEPTED or run_id is None:
             return started
         if not quiet:
-            console.print(f"run {run_id}", style="dim", highlight=False)
+            console.print(f"run {run_id}", style="dim", highlight=False, soft_wrap=True)
         answers: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
 
         def finish() -> None:
@@ -180,12 +180,10 @@ def _report(answer: Answer, console: Console, seconds: float) -> None:
         return
     document = answer.document
     title = document.get("title") or f"The gateway answered {answer.status}"
-    console.print(f"{title}: {document.get('detail') or answer.text[:500]}", style="red", markup=False, highlight=False)
-    for task in _failed(document):
-        tries = f"{task.get('tries')} tries" if task.get("tries") != 1 else "1 try"
-        console.print(f"  {task.get('task_id')}: {task.get('state')} after {tries}: {task.get('error')}", markup=False)
-
-
-def _failed(document: dict[str, Any]) -> list[dict[str, Any]]:
-    tasks = document.get("failed_tasks") or document.get("tasks") or []
-    return [task for task in tasks if isinstance(task, dict) and task.get("error")]
+    detail = str(document.get("detail") or answer.text[:500])
+    console.print(f"{title}: {detail}", style="red", markup=False, highlight=False, soft_wrap=True)
+    for task in document.get("failed_tasks") or ():
+        if task.get("error") and task["error"] not in detail:
+            tries = "1 try" if task.get("tries") == 1 else f"{task.get('tries')} tries"
+            line = f"{task.get('task_id')}: {task.get('state')} after {tries}: {task['error']}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 __all__ = ["app"]
 
@@ -16,24 +22,27 @@ def _group() -> None:
 
 @app.command()
 def install() -> None:
-    """Add the trigger to Airflow's database; one that is there already is kept."""
-    from airflow_knative.executor import wakeup  # noqa: PLC0415 -- imports Airflow
-
-    wakeup.install()
+    """Add the triggers to Airflow's database; those that are there already are replaced."""
+    _module().install()
+    typer.echo("installed")
 
 
 @app.command()
 def remove() -> None:
-    """Take the trigger out of Airflow's database."""
-    from airflow_knative.executor import wakeup  # noqa: PLC0415
-
-    wakeup.remove()
+    """Take the triggers out of Airflow's database."""
+    _module().remove()
+    typer.echo("removed")
 
 
 @app.command()
 def status() -> None:
-    """Say whether the trigger is there; exit with 1 if it is not."""
-    from airflow_knative.executor import wakeup  # noqa: PLC0415
-
-    if not wakeup.status():
+    """Say whether the triggers are there; exit with 1 if they are not."""
+    installed = _module().status()
+    typer.echo("installed" if installed else "not installed")
+    if not installed:
         raise typer.Exit(1)
+
+
+def _module() -> ModuleType:
+    """Import what does it, and Airflow with it."""
+    return importlib.import_module("airflow_knative.executor.wakeup")

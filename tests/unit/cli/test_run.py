@@ -79,7 +79,7 @@ def test_a_failed_run_is_explained(server: FakeServer, call: Callable[..., Resul
     assert result.exit_code == 1
     assert result.stdout == ""
     assert "The run failed: Run 'gateway__1' failed." in result.stderr
-    assert "extract: failed after 2 tries: ValueError: no" in result.stderr
+    assert "\nextract: failed after 2 tries: ValueError: no\n" in result.stderr
 
 
 def test_a_refused_call_is_not_waited_for(server: FakeServer, call: Callable[..., Result]) -> None:

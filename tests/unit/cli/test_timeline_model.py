@@ -95,6 +95,7 @@ def test_clocks_that_differ_make_no_stage_negative() -> None:
 @pytest.mark.parametrize("state", ["skipped", "upstream_failed", None])
 def test_a_task_that_never_began_has_no_stages(state: str | None) -> None:
     assert Attempt("t", state=state).segments(9.0) == []
+    assert Attempt("t", state=state, start=2.0, end=2.0).segments(9.0) == []
 
 
 def test_names() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path  # noqa: TC003 -- typer reads the annotations
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -17,6 +19,8 @@ from airflow_knative.cli.timeline.terminal import draw
 from airflow_knative.errors import AirflowKnativeError
 
 __all__ = ["timeline"]
+
+_WIDTH: Final = 120
 
 
 def timeline(
@@ -38,7 +42,8 @@ def timeline(
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
     else:
-        draw(run, Console(highlight=False))
+        # A pipe or a file has no width of its own.
+        draw(run, Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH))
     if svg is not None:
         try:
             svg.write_text(render(run), encoding="utf-8")

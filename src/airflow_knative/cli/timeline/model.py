@@ -120,6 +120,9 @@ class Attempt:
         Args:
             now: Where a stage ends that still goes on.
         """
+        if not self.stages and self.scheduled is None and self.queued is None:
+            # Skipped, without its upstream, or empty: Airflow gives it a start and an end that mean nothing.
+            return []
         marks = list(self._marks(now))
         found: list[Segment] = []
         for (stage, begin), (_, end) in pairwise(marks):

@@ -44,6 +44,7 @@ def draw(run: Run, console: Console) -> None:
         console.print(text, no_wrap=True, overflow="crop", crop=True)
 
     line(_title(run))
+    line(Text(f"run {run.run_id}", style="dim"))
     line(Text(f"{'':{name_width}} {scale.axis()}{'begin':>12}{'took':>13}", style="dim"))
     for attempt in run.attempts:
         line(_row(attempt, run, scale, name_width))
@@ -89,7 +90,7 @@ class _Scale:
 def _title(run: Run) -> Text:
     state = Text(run.state, style=_STATE_STYLES.get(run.state, ""))
     total = f"{milliseconds(run.total)}{' so far' if run.end is None else ''}"
-    return Text.assemble((run.dag_id, "bold"), "  ", (run.run_id, "dim"), "  ", state, "  ", (total, "bold"))
+    return Text.assemble((run.dag_id, "bold"), "  ", state, "  ", (total, "bold"))
 
 
 def _row(attempt: Attempt, run: Run, scale: _Scale, name_width: int) -> Text:
