@@ -25,13 +25,17 @@ def main() -> int:
     parser.add_argument("--subnet", help="the network's addresses")
     parser.add_argument("--mount", action="append", default=[], help="host-path:node-path[:ro] (repeatable)")
     parser.add_argument("--ssh-key", type=Path, help="public key that root may log in with")
+    parser.add_argument("--mirror", type=Path, help="a mirror's folder to serve to the nodes")
     parser.add_argument("--keep-daemon", action="store_true", help="leave a Docker daemon that was started here")
     given = parser.parse_args()
     nodes = Nodes(given.name)
     try:
         if given.command == "up":
             key = given.ssh_key.read_text().strip() if given.ssh_key else ""
-            _show(nodes.find() or nodes.up(given.node, subnet=given.subnet, authorized_key=key, mounts=given.mount))
+            up = nodes.find() or nodes.up(
+                given.node, subnet=given.subnet, authorized_key=key, mounts=given.mount, mirror=given.mirror
+            )
+            _show(up)
         elif given.command == "down":
             nodes.down(stop_daemon=not given.keep_daemon)
             _show(None)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
+import os
+import socket
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testnodes import daemon
+from testnodes.background import Background
 from testnodes.docker import docker, run_flags, succeeds
 from testnodes.errors import NodeError
-from testnodes.images import node_image
+from testnodes.images import REPOSITORY, node_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +26,7 @@ __all__ = ["Cluster", "Node", "Nodes"]
 
 _LABEL = "airflow-knative-nodes"
 _READY = 30.0
+_PORT = 8780
 _MISSING = ("No such", "not found")
 
 
@@ -51,11 +57,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Nodes that run."""
+    """Nodes that run.
+
+    Attributes:
+        subnet: their network's addresses.
+        mirror: where the mirror is served to them, if it is.
+    """
 
     name: str
     nodes: tuple[Node, ...]
     subnet: str
+    mirror: str | None = None
 
 
 def _name_servers() -> list[str]:
@@ -74,6 +86,7 @@ class Nodes:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._server = Background(f"{name}-mirror")
 
     def up(
         self,
@@ -82,6 +95,7 @@ class Nodes:
         subnet: str | None = None,
         authorized_key: str = "",
         mounts: Iterable[str] = (),
+        mirror: Path | None = None,
     ) -> Cluster:
         """Start nodes and wait until Ansible could log in.
 
@@ -90,6 +104,7 @@ class Nodes:
             subnet: the network's addresses; Docker's choice by default.
             authorized_key: a public key that root may log in with over SSH; without one no sshd runs.
             mounts: ``host-path:node-path[:ro]`` for each node.
+            mirror: a mirror's folder to serve on the nodes' network until they are taken down.
 
         Raises:
             NodeError: something failed; nothing is left.
@@ -99,7 +114,8 @@ class Nodes:
         if self._containers() or self._networks():
             raise NodeError(f"the nodes {self.name!r} exist already; take them down first")
         try:
-            return self._start(hosts, subnet, authorized_key, list(mounts))
+            cluster = self._start(hosts, subnet, authorized_key, list(mounts))
+            return dataclasses.replace(cluster, mirror=self._serve(mirror)) if mirror else cluster
         except BaseException:
             self.down(stop_daemon=False)
             raise
@@ -127,6 +143,21 @@ class Nodes:
             node.shell(f"printf '%s' '{lines}' | grep -vw '{node.name}' >> /etc/hosts || true")
         given = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", self.name)
         return Cluster(self.name, tuple(nodes), given)
+
+    def _serve(self, mirror: Path) -> str:
+        """Serve a mirror on the address that the host has in the nodes' network."""
+        form = "{{(index .IPAM.Config 0).Gateway}}"
+        host = docker("network", "inspect", "--format", form, self.name)
+        command = [sys.executable, "-m", "airflow_knative.mirror", "serve", "--out", str(mirror.resolve())]
+        url = f"http://{host}:{_PORT}"
+        path = os.pathsep.join([str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._server.start([*command, "--host", host, "--port", str(_PORT)], {"url": url}, {"PYTHONPATH": path})
+        end = time.monotonic() + _READY
+        while time.monotonic() < end and not self._server.gone():
+            with contextlib.suppress(OSError), socket.create_connection((host, _PORT), timeout=1):
+                return url
+            time.sleep(0.1)
+        raise NodeError(f"the mirror is not served on {url}:\n{self._server.last_lines()}")
 
     def _wait(self, node: Node) -> None:
         end = time.monotonic() + _READY
@@ -157,7 +188,8 @@ class Nodes:
             host, name, address = docker("inspect", "--format", form, container).split()
             nodes.append(Node(host, name.lstrip("/"), address))
         given = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", self.name)
-        return Cluster(self.name, tuple(sorted(nodes, key=lambda node: node.name)), given)
+        said = self._server.said or {}
+        return Cluster(self.name, tuple(sorted(nodes, key=lambda node: node.name)), given, said.get("url"))
 
     def down(self, *, stop_daemon: bool = True) -> None:
         """Stop the nodes and remove everything that was made for them, whatever state it is in.
@@ -165,6 +197,7 @@ class Nodes:
         Args:
             stop_daemon: also stop the Docker daemon if it was started here and nothing else runs on it.
         """
+        self._server.stop()
         if succeeds("version"):
             for container in self._containers():
                 self._gone("rm", "--force", "--volumes", container)

@@ -1,0 +1,42 @@
+"""``kind create cluster`` with the node image made from the mirror."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from leftovers import snapshot
+from testnodes import kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from testnodes.mirror import Mirror
+
+NAME = "airflow-knative-test"
+
+
+def _kubectl(mirror: Mirror, kubeconfig: Path, *arguments: str) -> str:
+    command = [str(mirror.file("kubernetes", "kubectl")), "--kubeconfig", str(kubeconfig), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_kind_makes_a_cluster_and_leaves_nothing(mirror: Mirror, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kind.kind_image(mirror)
+    before = snapshot()
+    begin = time.monotonic()
+    try:
+        kind.create(mirror, NAME, kubeconfig)
+        print(f"kind create cluster took {time.monotonic() - begin:.1f} s")  # noqa: T201 # for the record
+        version = _kubectl(
+            mirror, kubeconfig, "get", "nodes", "-o", "jsonpath={.items[0].status.nodeInfo.kubeletVersion}"
+        )
+        assert version == f"v{mirror.pins['kubernetes'].version}"
+        _kubectl(mirror, kubeconfig, "-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
+        storage = _kubectl(mirror, kubeconfig, "get", "storageclass", "-o", "name")
+        assert "storageclass.storage.k8s.io/local-path" in storage
+    finally:
+        kind.delete(mirror, NAME, kubeconfig)
+    assert snapshot().more_than(before) == {}
