@@ -44,6 +44,8 @@ unit: $(READY) ## Run the unit tests
 local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, real HTTP, on this machine
 	$(BIN)/pytest tests/local
 
+include mirror/mirror.mk
+
 lock: $(UV) ## Write requirements.lock anew, with newer versions where pyproject.toml allows them
 	$(COMPILE) --upgrade --output-file requirements.lock
 
