@@ -17,7 +17,7 @@ from airflow.sdk.execution_time.supervisor import ActivitySubprocess, WatchedSub
 from airflow.sdk.log import logging_processors
 
 from airflow_knative.wire import LogLine
-from airflow_knative.worker.process import die_with_parent
+from airflow_knative.worker.process import die_with_parent, kill_children
 
 if TYPE_CHECKING:
     import socket
@@ -96,9 +96,10 @@ class TaskProcess(ActivitySubprocess):
         return self._check_subprocess_exit() is None
 
     def discard(self) -> None:
-        """End a process that got no task instance."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(timeout=None)
+        """End a process that got no task instance, or could not be supervised."""
+        if self.is_waiting():
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(timeout=None)
         self._cleanup_open_sockets()  # type: ignore[no-untyped-call] # attrs hides where it comes from
 
     def run(self, request: TaskRequest, front: socket.socket, on_front: Callable[[TaskProcess], None]) -> int:
@@ -113,7 +114,7 @@ class TaskProcess(ActivitySubprocess):
             return True
 
         self.selector.register(front, selectors.EVENT_READ, (hear, self.selector.unregister))
-        self.selector.register(_ExitWatch(self.pid), selectors.EVENT_READ, (lambda _: False, self.selector.unregister))
+        self.selector.register(_ExitWatch(self.pid), selectors.EVENT_READ, (self._hear_exit, self.selector.unregister))
         self._on_child_started(
             ti=TaskInstance.model_validate(request.ti),
             dag_rel_path=request.dag_rel_path,
@@ -121,6 +122,11 @@ class TaskProcess(ActivitySubprocess):
             sentry_integration=request.sentry_integration,
         )
         return int(self.wait())
+
+    def _hear_exit(self, _watch: object) -> bool:
+        """End what the task left behind: it would hold the task's output open, and the answer with it."""
+        kill_children(keep={self.pid})
+        return False
 
     def lose_caller(self) -> None:
         """Report to the Execution API from now on; the next turn of the loop heartbeats there at once."""

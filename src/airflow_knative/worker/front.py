@@ -138,7 +138,7 @@ class Front:
             raise _RefusedError(
                 404,
                 "Unknown DAG or task",
-                f"This worker serves {served} of DAG {self._settings.dag_id!r}, not task {task_id!r} of DAG {dag_id!r}.",
+                f"This worker serves {served} of DAG {self._settings.dag_id!r}, not {task_id!r} of DAG {dag_id!r}.",
             )
         return request
 

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_STOP_MARGIN = 5.0
-"""Seconds of the grace period kept for ending tasks that did not finish within it."""
+_STOP_MARGIN: Final = 10
+"""Seconds after the grace period for ending the tasks that did not finish within it, and saying so."""
 
 
 def main() -> None:
@@ -166,7 +166,7 @@ async def _serve_front(
             server_header=False,
             date_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(settings.grace) + 1,
+            timeout_graceful_shutdown=int(settings.grace) + _STOP_MARGIN,
         )
     )
     listening = asyncio.create_task(pool.listen())
@@ -177,7 +177,7 @@ async def _serve_front(
             return
         front.stopping = True
         server.should_exit = True
-        loop.call_later(max(settings.grace - _STOP_MARGIN, settings.grace / 2), pool.stop)
+        loop.call_later(settings.grace, pool.stop)
 
     # uvicorn would take SIGTERM for itself, and with it the moment from which new requests are refused.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]

@@ -43,7 +43,7 @@ class WorkerSettings:
     """Task instances at once: the service's containerConcurrency."""
     public_key: Path
     grace: float
-    """Seconds between SIGTERM and giving up on running tasks."""
+    """Seconds that running tasks have to finish after SIGTERM; they are ended then, which takes 10 s at most."""
     max_body_bytes: int
 
     @classmethod

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
+import traceback
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow.sdk._shared.secrets_masker import reset_secrets_masker
+from airflow.sdk.api.datamodels._generated import API_VERSION
 from airflow.sdk.execution_time.supervisor import _make_process_nondumpable
 
+from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.wire import Finished, LogLine, Record, Stages, decode_request, encode_record
 from airflow_knative.worker import frames
 from airflow_knative.worker.activity import TaskProcess
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from airflow_knative.wire import TaskRequest
     from airflow_knative.worker.dag import LoadedDag
 
 __all__ = ["fork_slot"]
@@ -55,25 +61,38 @@ def _serve_one(front: socket.socket, dag: LoadedDag) -> bool:
     if not process.is_waiting():
         process = TaskProcess.fork(dag, journal, answer.emit)
     received, body = frames.unpack_run(frame)
-    request = decode_request(body)
-    started = time.time()
-    code = process.run(request, front, answer.hear_front)
-    finished = time.time()
-    if journal.caller_lost:
-        process.report(deadline=time.monotonic() + _REPORT_GRACE)
-    journal.close()
-    kill_children(keep=set())
-    state = process.final_state
-    answer.emit(
-        Finished(
-            state=str(getattr(state, "value", state)),
-            exit_code=code,
-            writes=len(journal.writes),
-            stages=Stages(received=received, started=started, finished=finished),
-        )
-    )
+    answer.emit(_run(process, decode_request(body), received, front, answer))
     answer.end()
     return not answer.front_gone
+
+
+def _run(
+    process: TaskProcess, request: TaskRequest, received: float, front: socket.socket, answer: _Answer
+) -> Finished:
+    """See one task instance through; whatever goes wrong, the answer gets its end."""
+    started, code, state = time.time(), 1, "failed"
+    try:
+        _require_same_airflow(request)
+        code = process.run(request, front, answer.hear_front)
+        state = str(getattr(process.final_state, "value", process.final_state))
+    except Exception as error:  # noqa: BLE001 - from Airflow's supervisor anything can come
+        answer.log_error(f"The worker could not run the task: {error!r}", traceback.format_exc())
+        process.discard()
+    finished = time.time()
+    if process.journal.caller_lost:
+        process.report(deadline=time.monotonic() + _REPORT_GRACE)
+    process.journal.close()
+    kill_children(keep=set())
+    stages = Stages(received=received, started=started, finished=finished)
+    return Finished(state=state, exit_code=code, writes=len(process.journal.writes), stages=stages)
+
+
+def _require_same_airflow(request: TaskRequest) -> None:
+    if request.api_version != API_VERSION:
+        raise AirflowKnativeError(
+            f"The scheduler's Airflow speaks version {request.api_version} of the Execution API, the worker's "
+            f"{API_VERSION}. Build the worker image with the scheduler's release of Airflow."
+        )
 
 
 class _Answer:
@@ -91,6 +110,11 @@ class _Answer:
                 print(record.line, file=sys.stdout, flush=True)  # noqa: T201
             return
         self._send(encode_record(record))
+
+    def log_error(self, event: str, detail: str) -> None:
+        """Add a line of the worker's own to the task's log."""
+        line = {"timestamp": datetime.now(UTC).isoformat(), "level": "error", "event": event, "error_detail": detail}
+        self.emit(LogLine(line=json.dumps(line | {"logger": "airflow_knative.worker"})))
 
     def end(self) -> None:
         self._send(frames.END)
@@ -129,5 +153,8 @@ def fork_slot(front: socket.socket, dag: LoadedDag, *, close: Sequence[socket.so
             sock.close()
         _slot_main(front, dag, parent)
         code = 0
+    except Exception:  # noqa: BLE001 - this process has nobody above it to say so
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
