@@ -7,7 +7,7 @@ python=$1
 folder=$2
 
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    echo "'$python' is not Python 3.11 or later ($("$python" --version 2>&1 || echo 'not found'));" \
+    echo "'$python' is not Python 3.11 or later ($("$python" --version 2>/dev/null || echo 'not found'));" \
         "name one that is: make PYTHON=python3.12" >&2
     exit 1
 fi
