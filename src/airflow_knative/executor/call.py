@@ -30,6 +30,18 @@ _FIRST_DELAY: Final = 0.05  # seconds; doubles up to the last
 _LAST_DELAY: Final = 5.0
 _TOKEN_MARGIN: Final = 300.0  # seconds a worker's token outlives its service's timeout
 
+# What can come of a request, besides a whole answer.
+_EXPECTED: Final = (
+    BrokenOffError,
+    FencedOffError,
+    ForeignWriteError,
+    NoEndpointError,
+    NotStartedError,
+    RefusedError,
+    WireError,
+    WriteRefusedError,
+)
+
 
 class Call:
     """One task instance from the executor's word to its end."""
@@ -53,6 +65,8 @@ class Call:
 
     def lose(self) -> None:
         """The task instance is not this call's any more: stop the worker."""
+        if self._applier.is_settling:
+            return  # it is not running because of what the worker itself wrote
         self._interrupt(FencedOffError("The task instance is no longer running here."))
 
     def give_up(self) -> None:
@@ -93,32 +107,32 @@ class Call:
         try:
             await asyncio.wait({sending, self._interrupted}, return_when=asyncio.FIRST_COMPLETED)
             await (sending if sending.done() else self._interrupted)
-        except FencedOffError:
+        except _EXPECTED as error:
+            if self._applier.settled:  # then what comes after, or fails to, changes nothing
+                log.event("warning", f"After the end of the task: {error}")
+                return Result(Outcome.SETTLED)
+            return await self._give_reason(error, log)
+        finally:
+            sending.cancel()
+            self._interrupted.cancel()
+            await asyncio.gather(sending, self._interrupted, return_exceptions=True)
+        return await self._conclude(log)
+
+    async def _give_reason(self, error: Exception, log: TaskLog) -> Result:
+        """The answer did not settle the task instance's state: find out what did, or will."""
+        if isinstance(error, FencedOffError):
             log.event("warning", "The task instance was stopped: its state was changed, or it was cleared or deleted")
             sighting = await self._context.in_thread(self._context.database.look, self.ti_id)
             restarting = sighting is not None and sighting.state == "restarting"
             return Result(Outcome.STOPPED if restarting else Outcome.SETTLED)
-        except BrokenOffError as error:
+        if isinstance(error, BrokenOffError):
             log.event("warning", f"{error} Waiting for its worker to report by itself.")
             self._context.beating.pop(self.ti_id, None)
             result = await self._context.watch(self.ti_id)
             if result.outcome is Outcome.FAILED:
                 log.event("error", result.reason or "")
             return result
-        except (
-            NoEndpointError,
-            NotStartedError,
-            RefusedError,
-            ForeignWriteError,
-            WriteRefusedError,
-            WireError,
-        ) as error:
-            return await self._fail(str(error), log)
-        finally:
-            sending.cancel()
-            self._interrupted.cancel()
-            await asyncio.gather(sending, self._interrupted, return_exceptions=True)
-        return await self._conclude(log)
+        return await self._fail(str(error), log)
 
     async def _conclude(self, log: TaskLog) -> Result:
         """After a whole answer: is the task instance's state settled?"""
@@ -220,8 +234,15 @@ class _Applier:
         self._owner = owner
         self._pending: list[Write] = []
         self._applying: asyncio.Task[None] | None = None
+        self._state_seen = False
         self.received = 0
         self.settled = False
+        """Whether the worker's own word on the task instance's state has taken effect."""
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether that is so, or is about to be."""
+        return self._state_seen
 
     def add(self, write: Write) -> None:
         """Queue a write.
@@ -231,8 +252,10 @@ class _Applier:
         """
         if write.seq != self.received:
             raise WireError(f"The worker sent write {write.seq} where write {self.received} was due.")
-        if self.settled:
-            raise WireError(f"The worker sent the write {write.method} {write.path} after its task's final state.")
+        if write.path.endswith("/state"):
+            if self._state_seen:
+                raise WireError("The worker sent a second state for its task.")
+            self._state_seen = True
         self.received += 1
         self._pending.append(write)
 
@@ -262,7 +285,9 @@ class _Applier:
     async def _apply(self) -> None:
         while self._pending:
             batch, self._pending = self._pending, []
-            self.settled |= await self._persist(batch)
+            if await self._persist(batch):
+                self.settled = True
+                self._context.wake()  # what comes next need not wait for the end of the answer
 
     async def _persist(self, batch: list[Write]) -> bool:
         """Apply a batch, trying again while the database is away: a replay of the same writes changes nothing."""
@@ -270,7 +295,9 @@ class _Applier:
         deadline = time.monotonic() + self._context.settings.dispatch_retry_timeout
         while True:
             try:
-                return await self._context.in_thread(self._context.database.apply, self._owner, batch)
+                return await self._context.in_thread(
+                    self._context.database.apply, self._owner, batch, settled=self.settled
+                )
             except DBAPIError:
                 if time.monotonic() + delay > deadline:
                     raise

@@ -37,7 +37,14 @@ class Context:
     """The dispatcher's parts, and the calls that want heartbeats."""
 
     def __init__(
-        self, settings: ExecutorSettings, *, database: Database, endpoints: Endpoints, signer: Signer, workers: Workers
+        self,
+        settings: ExecutorSettings,
+        *,
+        database: Database,
+        endpoints: Endpoints,
+        signer: Signer,
+        workers: Workers,
+        wake: Callable[[], None],
     ) -> None:
         """Bring the parts together."""
         self.settings = settings
@@ -45,6 +52,8 @@ class Context:
         self.endpoints = endpoints
         self.signer = signer
         self.workers = workers
+        self.wake = wake
+        """Tells the scheduler that there is something to schedule."""
         self.learned = Learned()
         self.beating: dict[str, Call] = {}
         """Calls by task instance id, for which this dispatcher heartbeats."""

@@ -122,28 +122,29 @@ class Database:
             sentry_integration=workload.get("sentry_integration", ""),
         )
 
-    def apply(self, owner: Owner, writes: Sequence[Write]) -> bool:
+    def apply(self, owner: Owner, writes: Sequence[Write], *, settled: bool) -> bool:
         """Replay writes of a task instance in one transaction; True if one of them settled its state.
 
         The row is locked first: writes of a task instance that is no longer running under this dispatcher's name
-        change nothing.
+        change nothing. After its state is `settled` by an earlier write, it may still add XComs and rendered fields.
 
         Raises:
             FencedOffError: it is not.
             WriteRefusedError: the Execution API refuses one of the writes; none has taken effect.
         """
-        settled = False
+        settles = False
         with create_session(scoped=False) as session:
             row = session.execute(
                 select(TaskInstance.state, TaskInstance.hostname, TaskInstance.pid)
                 .where(TaskInstance.id == owner.ti_id)
                 .with_for_update()
             ).one_or_none()
-            if row is None or tuple(row) != (TaskInstanceState.RUNNING, self.fence.hostname, self.fence.pid):
+            is_ours = row is not None and tuple(row[1:]) == (self.fence.hostname, self.fence.pid)
+            if row is None or not is_ours or not (settled or row[0] == TaskInstanceState.RUNNING):
                 raise FencedOffError(f"The task instance is {row and row[0]}, or runs elsewhere by now.")
             for write in writes:
-                settled |= apply_write(session, self._dag_bag, owner, write)
-        return settled
+                settles |= apply_write(session, self._dag_bag, owner, write)
+        return settles
 
     def heartbeat(self, ti_ids: Collection[str]) -> set[str]:
         """Heartbeat all of `ti_ids` at once; return those that are not running under this dispatcher's name."""

@@ -41,17 +41,22 @@ _LINE_LIMIT = 256 * 1024 * 1024  # bytes of one message from the executor
 class Dispatcher:
     """Takes the executor's messages and answers each call with its result."""
 
-    def __init__(self, context: Context, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the executor at the other end of `reader` and `writer`."""
-        self._context = context
+        self._context: Context
         self._reader = reader
         self._writer = writer
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
+    def wake(self) -> None:
+        """Tell the scheduler that there is something to schedule."""
+        self._tell({"type": channel.WAKE})
+
+    async def run(self, context: Context) -> None:
         """Serve until the executor is gone."""
+        self._context = context
         beat = asyncio.create_task(self._heartbeats())
-        woken = asyncio.create_task(listen(lambda: self._tell({"type": channel.WAKE})))
+        woken = asyncio.create_task(self._wakeups())
         try:
             self._tell({"type": channel.READY})
             while line := await self._reader.readline():
@@ -80,6 +85,12 @@ class Dispatcher:
             result = Result(Outcome.FAILED, f"The dispatcher failed: {error!r}")
         self._tell({"type": channel.DONE, "call": call, "outcome": result.outcome, "info": result.reason})
 
+    async def _wakeups(self) -> None:
+        try:
+            await listen(self.wake)
+        except Exception:  # without it, runs start later
+            log.exception("Listening for wake-ups failed")
+
     async def _heartbeats(self) -> None:
         while True:
             await asyncio.sleep(self._context.settings.heartbeat_interval)
@@ -95,6 +106,7 @@ class Dispatcher:
 async def _serve(sock: socket.socket) -> None:
     settings = ExecutorSettings.from_configuration()
     reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_LINE_LIMIT)
+    dispatcher = Dispatcher(reader, writer)
     serving = asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: serving and serving.cancel())
@@ -105,9 +117,10 @@ async def _serve(sock: socket.socket) -> None:
             endpoints=open_endpoints(settings.endpoints),
             signer=Signer(load_private(settings.signing_key)),
             workers=workers,
+            wake=dispatcher.wake,
         )
         try:
-            await Dispatcher(context, reader, writer).run()
+            await dispatcher.run(context)
         finally:
             context.close()
 

@@ -93,15 +93,25 @@ class KnativeExecutor(BaseExecutor):
             self._just_dispatched = True
 
     def sync(self) -> None:
-        """Take in the dispatcher's results; when there is nothing to do, wait for one as the loop would sleep."""
-        if self._settings.wakeup and not self._just_dispatched and not self.event_buffer:
-            self._channel.wait(self._settings.wakeup_max_wait)
+        """Take in the dispatcher's results; when there is nothing to do, wait for one.
+
+        The wait takes the place of the scheduler's idle sleep, during which it would hear nothing.
+        """
+        waits = self._settings.wakeup and not self._just_dispatched and not self.event_buffer
         self._just_dispatched = False
-        try:
-            for message in self._channel.receive():
-                self._take(message)
-        except ChannelClosedError:
-            self._restart_dispatcher()
+        deadline = time.monotonic() + (self._settings.wakeup_max_wait if waits else 0.0)
+        while True:
+            if (left := deadline - time.monotonic()) > 0:
+                self._channel.wait(left)
+            try:
+                for message in self._channel.receive():
+                    self._take(message)
+            except ChannelClosedError:
+                self._restart_dispatcher()
+            if self.event_buffer or time.monotonic() >= deadline:
+                break
+        if waits and not self.event_buffer:
+            self._keep_awake()
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Adopt what runs: its worker has lost its caller and reports by itself, which the dispatcher watches."""
@@ -143,7 +153,8 @@ class KnativeExecutor(BaseExecutor):
 
     def _finish(self, call: int, outcome: Outcome, info: str | None) -> None:
         key, _ = self._by_call.pop(call)
-        self._keep_awake()
+        if self.slots_available <= 0:
+            self._keep_awake()  # something may wait for the slot
         if self._latest.get(key) != call:  # a newer call has taken over
             return
         del self._latest[key]

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["ForeignWriteError", "Owner", "WriteRefusedError", "apply_write", "check_write"]
 
 # Airflow tells the payloads apart by a function, which pydantic takes only as a `Discriminator`.
-_STATE: Final = TypeAdapter[Any](Annotated[get_args(TIStateUpdate)[0], Discriminator(ti_state_discriminator)])
+# Airflow tells the payloads apart by a function, which pydantic takes only as a `Discriminator`.
+_StatePayload: Any = Annotated[get_args(TIStateUpdate)[0], Discriminator(ti_state_discriminator)]
+_STATE: Final = TypeAdapter[Any](_StatePayload)
 _XCOM: Final = re.compile(r"/xcoms/([^/]+)/([^/]+)/([^/]+)/(.+)")
 _OWN: Final = {"state": "PATCH", "rtif": "PUT", "skip-downstream": "PATCH", "rendered-map-index": "PATCH"}
 _XCOM_QUERY: Final = {"POST": {"map_index", "dag_result", "mapped_length"}, "DELETE": {"map_index"}}

@@ -130,7 +130,7 @@ async def _listen_once(on_wake: Callable[[], None]) -> None:
     connection: Any = await loop.run_in_executor(None, _engine().connect)
     with contextlib.closing(connection):
         connection.detach()  # from the pool, which would hand it on in the state it gets here
-        raw = connection.connection.driver_connection
+        raw = connection.connection.dbapi_connection
         raw.rollback()
         raw.autocommit = True
         with raw.cursor() as cursor:

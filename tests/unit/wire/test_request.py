@@ -30,7 +30,7 @@ def test_a_request_survives_the_wire() -> None:
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
 def test_an_unknown_version_is_refused_by_name(version: object) -> None:
-    with pytest.raises(UnsupportedVersionError, match="protocol version .* this worker knows version 1"):
+    with pytest.raises(UnsupportedVersionError, match=r"protocol version .* this worker knows version 1"):
         decode_request(json.dumps(request_json(version=version)).encode())
 
 

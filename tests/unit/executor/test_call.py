@@ -1,0 +1,516 @@
+"""Calls to workers of every kind, hostile ones among them; the database is a stand-in that keeps what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from airflow_knative.executor import call as call_module
+from airflow_knative.executor.call import Call
+from airflow_knative.executor.context import Context
+from airflow_knative.executor.database import FencedOffError, NotRunnableError, Sighting
+from airflow_knative.executor.endpoints import Endpoint, NoEndpointError
+from airflow_knative.executor.journal import WriteRefusedError
+from airflow_knative.executor.outcome import Outcome, Result
+from airflow_knative.executor.settings import ExecutorSettings
+from airflow_knative.executor.stream import Workers
+from airflow_knative.wire import (
+    ExecutionApi,
+    Fence,
+    Finished,
+    LogLine,
+    Missed,
+    Signer,
+    Stages,
+    Started,
+    TaskRequest,
+    Verifier,
+    Write,
+    encode_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from airflow_knative.executor.journal import Owner
+
+TI_ID = "01a2032d-f1ad-75ae-8c56-e25e404fe0f7"
+FENCE = Fence(hostname="scheduler", pid=7)
+STATE = f"/task-instances/{TI_ID}/state"
+STARTED = encode_record(Started(ti_id=TI_ID, try_number=1, worker="w", cold=True))
+XCOM = encode_record(Write(seq=0, method="POST", path="/xcoms/d/r/t/return_value", body=42))
+
+
+def success(seq: int) -> bytes:
+    return encode_record(Write(seq=seq, method="PATCH", path=STATE, body={"state": "success"}))
+
+
+def finished(writes: int, state: str = "success", code: int = 0) -> bytes:
+    stages = Stages(received=1.0, started=2.0, finished=3.0)
+    return encode_record(Finished(state=state, exit_code=code, writes=writes, stages=stages))
+
+
+class FakeDatabase:
+    """Airflow's database as far as a call is concerned."""
+
+    def __init__(self) -> None:
+        self.fence = FENCE
+        self.state: str | None = "queued"
+        self.owner_pid = 0
+        self.applied: list[Write] = []
+        self.refuse: str | None = None
+        self.last_heartbeat: datetime | None = None
+        self.lock = threading.Lock()
+
+    def start(self, workload: dict[str, Any], **_: Any) -> TaskRequest:
+        if self.state != "queued":
+            raise NotRunnableError(self.state)
+        self.state, self.owner_pid = "running", FENCE.pid
+        return TaskRequest(
+            ti=workload["ti"],
+            dag_rel_path="d.py",
+            bundle_name="dags-folder",
+            context={},
+            api_version="v",
+            execution_api=ExecutionApi(url="http://api/", token="t"),
+            fence=FENCE,
+        )
+
+    def apply(self, owner: Owner, writes: Sequence[Write], *, settled: bool) -> bool:
+        assert owner.ti_id == UUID(TI_ID)
+        with self.lock:
+            if not (settled or self.state == "running") or self.owner_pid != FENCE.pid:
+                raise FencedOffError("not here")
+            if self.refuse:
+                raise WriteRefusedError(self.refuse)
+            self.applied += writes
+            states = [write.body["state"] for write in writes if write.path == STATE]
+            if states:
+                self.state = states[-1]
+            return bool(states)
+
+    def heartbeat(self, ti_ids: list[str]) -> set[str]:
+        return set() if self.state == "running" and self.owner_pid == FENCE.pid else set(ti_ids)
+
+    def look(self, _ti_id: str) -> Sighting | None:
+        if self.state is None:
+            return None
+        fence = Fence(hostname="scheduler", pid=self.owner_pid)
+        return Sighting(state=self.state, fence=fence, last_heartbeat=self.last_heartbeat, try_number=1)
+
+    def fence_off(self, _ti_id: str, fence: Fence) -> bool:
+        mine = self.state == "running" and self.owner_pid == fence.pid
+        if mine:
+            self.owner_pid = 0
+        return mine
+
+
+class FakeEndpoints:
+    """One service for everything, once it is there."""
+
+    def __init__(self) -> None:
+        self.endpoint: Endpoint | None = None
+
+    def find(self, dag_id: str, task_id: str) -> Endpoint:
+        if self.endpoint is None:
+            raise NoEndpointError(f"No Knative Service for task {task_id!r} of DAG {dag_id!r}.")
+        return self.endpoint
+
+
+class Stage:
+    """A call, a worker of any kind, and what became of it."""
+
+    def __init__(self, context: Context, database: FakeDatabase, log: Path) -> None:
+        self.context, self.database, self.log_path = context, database, log
+        self.behaviour: Any = None
+        self.requests: list[dict[str, Any]] = []
+        self.verifier: Verifier
+        self.woken: list[str | None]
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        assert self.verifier.verify(token, body).ti_id == TI_ID
+        self.requests.append(json.loads(body))
+        answer: web.StreamResponse = await self.behaviour(request)
+        return answer
+
+    def answers(self, *chunks: bytes, then: Any = None) -> None:
+        """Have the worker stream `chunks`."""
+
+        async def behave(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for chunk in chunks:
+                await response.write(chunk)
+            if then is not None:
+                await then(request, response)
+            return response
+
+        self.behaviour = behave
+
+    def call(self, **message: Any) -> Call:
+        ti = {
+            "id": TI_ID,
+            "dag_id": "d",
+            "task_id": "t",
+            "run_id": "r",
+            "try_number": 1,
+            "map_index": -1,
+        }
+        workload = {"ti": ti, "log_path": self.log_path.name}
+        return Call(self.context, {"workload": workload, "queued": 0.5, "knative": {}, **message})
+
+    async def run(self) -> Result:
+        return await asyncio.wait_for(self.call().run(), 30)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text() if self.log_path.exists() else ""
+
+
+@pytest_asyncio.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    settings = ExecutorSettings(
+        endpoints="",
+        signing_key=Path(),
+        connect_timeout=5.0,
+        dispatch_retry_timeout=3.0,
+        heartbeat_interval=0.1,
+        lost_worker_timeout=1.0,
+        max_inline_bytes=1,
+        max_record_bytes=1_000_000,
+        wakeup=False,
+        wakeup_max_wait=1.0,
+    )
+    monkeypatch.setattr(call_module.TaskLog, "__init__", _open_log(tmp_path))
+    key = Ed25519PrivateKey.generate()
+    database, endpoints = FakeDatabase(), FakeEndpoints()
+    woken: list[str | None] = []
+    async with Workers(connect_timeout=5.0, max_record_bytes=1_000_000) as workers:
+        context = Context(
+            settings,
+            database=database,  # type: ignore[arg-type]
+            endpoints=endpoints,
+            signer=Signer(key),
+            workers=workers,
+            wake=lambda: woken.append(database.state),
+        )
+        stage = Stage(context, database, tmp_path / "task.log")
+        stage.woken = woken
+        stage.verifier = Verifier(key.public_key(), audience="service")
+        app = web.Application()
+        app.router.add_post("/run_task_instance", stage.serve)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        endpoints.endpoint = Endpoint(dag_id="d", name="service", url=f"http://127.0.0.1:{port}")
+        yield stage
+        await runner.cleanup()
+        context.close()
+
+
+def _open_log(folder: Path) -> Any:
+    def init(self: Any, path: str) -> None:
+        self._file = (folder / path).open("ab", buffering=0)
+
+    return init
+
+
+async def test_a_whole_answer_settles_the_task_instance(stage: Stage) -> None:
+    line = encode_record(LogLine(line='{"event":"hello"}'))
+    stage.answers(STARTED, line + XCOM, success(1), finished(2))
+    assert await stage.run() == Result(Outcome.SETTLED)
+    assert stage.database.state == "success"
+    assert [write.seq for write in stage.database.applied] == [0, 1]
+    first, last = stage.log.splitlines()
+    assert json.loads(first) == {"event": "hello"}
+    timings = json.loads(last)
+    assert timings["event"] == "Task instance timings"
+    assert timings["cold"] is True
+    assert timings["service"] == "service"
+    assert set(timings["stages"]) == {
+        "queued", "dispatched", "running", "sent", "received", "started", "finished", "ended", "applied",
+    }  # fmt: skip
+
+
+async def test_the_scheduler_is_woken_by_the_state_and_not_by_the_end(stage: Stage) -> None:
+    async def linger(_request: web.Request, response: web.StreamResponse) -> None:
+        while not stage.woken:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await stage.context.heartbeat_once()  # finds it not running, which is no reason to stop its callbacks
+        late = Write(seq=1, method="POST", path="/xcoms/d/r/t/link", body="after the end")
+        await response.write(encode_record(late) + finished(2))
+
+    stage.answers(STARTED, success(0), then=linger)
+    assert await stage.run() == Result(Outcome.SETTLED)
+    assert stage.woken == ["success"]
+    assert [write.path for write in stage.database.applied] == [STATE, "/xcoms/d/r/t/link"]
+    assert "Task instance timings" in stage.log
+
+
+async def test_a_record_may_arrive_in_pieces(stage: Stage) -> None:
+    whole = STARTED + XCOM + success(1) + finished(2)
+    stage.answers(*(whole[index : index + 1] for index in range(len(whole))))
+    assert (await stage.run()).outcome is Outcome.SETTLED
+
+
+async def test_a_task_instance_that_is_not_queued_any_more_is_left_alone(stage: Stage) -> None:
+    stage.database.state = "running"
+    assert await stage.run() == Result(Outcome.SETTLED)
+    assert stage.requests == []
+
+
+FOREIGN = [
+    Write(seq=0, method="PATCH", path="/task-instances/00000000-0000-0000-0000-000000000000/state", body={}),
+    Write(seq=0, method="POST", path="/xcoms/other/r/t/return_value", body=1),
+    Write(seq=0, method="POST", path="/xcoms/d/other/t/return_value", body=1),
+    Write(seq=0, method="POST", path="/xcoms/d/r/other/return_value", body=1),
+    Write(seq=0, method="POST", path="/xcoms/d/r/t/return_value", query={"map_index": "1"}, body=1),
+]
+
+
+@pytest.mark.parametrize("write", FOREIGN, ids=lambda write: write.path)
+async def test_a_write_for_somebody_else_fails_the_task_with_that_reason(stage: Stage, write: Write) -> None:
+    stage.answers(STARTED, encode_record(write), success(1), finished(2))
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert "does not belong to task 't' of DAG 'd', run 'r'" in str(result.reason)
+    assert stage.database.applied == []
+    assert stage.database.owner_pid == 0  # the worker is not believed any more
+    assert "does not belong to" in stage.log
+
+
+HOSTILE: dict[str, tuple[bytes, ...]] = {
+    "not JSON": (b"<html>busy</html>\n",),
+    "does not begin as started": (XCOM, success(1), finished(2)),
+    "started for another task instance": (
+        encode_record(Started(ti_id="other", try_number=1, worker="w", cold=False)),
+        finished(0),
+    ),
+    "starts twice": (STARTED, STARTED, finished(0)),
+    "writes out of order": (STARTED, success(1), XCOM, finished(2)),
+    "repeats a write": (STARTED, XCOM, XCOM, finished(2)),
+    "says more writes than came": (STARTED, success(0), finished(2)),
+    "says fewer writes than came": (STARTED, XCOM, success(1), finished(1)),
+    "writes a second state": (STARTED, success(0), success(1), finished(2)),
+    "an endless record": (STARTED, b"x" * 3_000_000),
+}
+
+
+@pytest.mark.parametrize("chunks", HOSTILE.values(), ids=HOSTILE.keys())
+async def test_a_hostile_answer_never_succeeds(stage: Stage, chunks: tuple[bytes, ...]) -> None:
+    async def pause(_request: web.Request, _response: web.StreamResponse) -> None:
+        await asyncio.sleep(0.2)
+
+    stage.answers(*chunks, then=pause)
+    result = await stage.run()
+    if stage.database.state == "success":  # a valid final state came first; what followed changed nothing
+        assert stage.database.applied[-1].body == {"state": "success"}
+        assert sum(write.path == STATE for write in stage.database.applied) == 1
+    else:
+        assert result.outcome is Outcome.FAILED
+        assert result.reason
+
+
+async def test_an_end_without_a_state_fails_the_task(stage: Stage) -> None:
+    stage.answers(STARTED, XCOM, finished(1, state="failed", code=-9))
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert "exit code -9 without a state" in str(result.reason)
+
+
+async def test_a_refused_write_fails_the_task(stage: Stage) -> None:
+    stage.database.refuse = "Airflow refuses the write: too large to map"
+    stage.answers(STARTED, XCOM, success(1), finished(2))
+    result = await stage.run()
+    assert result == Result(Outcome.FAILED, "Airflow refuses the write: too large to map")
+    assert stage.database.state == "running"  # the scheduler fails it, with its retries and callbacks
+
+
+async def test_an_answer_that_is_cut_is_no_success(stage: Stage) -> None:
+    stage.answers(STARTED, XCOM, b"activator request timeout")
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert "no heartbeat of the task" in str(result.reason)
+    assert "activator request timeout" in stage.log
+    assert stage.database.owner_pid == 0
+
+
+async def test_an_answer_without_its_end_waits_for_the_worker_to_report(stage: Stage) -> None:
+    async def report(_request: web.Request, _response: web.StreamResponse) -> None:
+        async def later() -> None:
+            await asyncio.sleep(0.5)
+            stage.database.state = "success"
+
+        stage.task = asyncio.create_task(later())  # type: ignore[attr-defined]
+
+    stage.answers(STARTED, XCOM, then=report)
+    assert await stage.run() == Result(Outcome.SETTLED)
+
+
+async def test_heartbeats_of_a_worker_without_caller_keep_its_task(stage: Stage) -> None:
+    stage.answers(STARTED)
+    running = asyncio.create_task(stage.run())
+    for _ in range(8):
+        await asyncio.sleep(0.25)
+        stage.database.last_heartbeat = datetime.now(UTC)
+        assert not running.done()
+    stage.database.state = "success"
+    assert await running == Result(Outcome.SETTLED)
+
+
+async def test_a_silent_worker_is_left_and_lost(stage: Stage) -> None:
+    async def hang(_request: web.Request, _response: web.StreamResponse) -> None:
+        await asyncio.sleep(30)
+
+    stage.answers(STARTED, then=hang)
+    running = asyncio.create_task(stage.run())
+    while not running.done():
+        await asyncio.sleep(0.1)
+        await stage.context.heartbeat_once()
+    assert (await running).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [("failed", Outcome.SETTLED), (None, Outcome.SETTLED), ("restarting", Outcome.STOPPED)],
+)
+async def test_a_changed_state_stops_the_worker(stage: Stage, state: str | None, outcome: Outcome) -> None:
+    closed = asyncio.Event()
+
+    async def wait_for_the_end(request: web.Request, response: web.StreamResponse) -> None:
+        stage.database.state = state
+        try:
+            while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        finally:
+            closed.set()
+
+    stage.answers(STARTED, then=wait_for_the_end)
+    running = asyncio.create_task(stage.run())
+    while not running.done():
+        await asyncio.sleep(0.05)
+        await stage.context.heartbeat_once()
+    assert (await running).outcome is outcome
+    await asyncio.wait_for(closed.wait(), 10)
+
+
+def _problem(status: int, title: str = "Title", detail: str = "detail") -> Callable[[web.Request], Any]:
+    async def behave(_request: web.Request) -> web.Response:
+        body = json.dumps({"title": title, "status": status, "detail": detail}).encode()
+        return web.Response(status=status, body=body, content_type="application/problem+json")
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        _problem(503),
+        _problem(429),
+        _problem(401, detail="The request's signature is refused: Signature has expired."),
+    ],
+)
+async def test_what_surely_did_not_start_is_sent_again(stage: Stage, refusal: Any) -> None:
+    stage.answers(STARTED, success(0), finished(1))
+    good = stage.behaviour
+
+    async def behave(request: web.Request) -> Any:
+        return await (refusal if len(stage.requests) < 3 else good)(request)
+
+    stage.behaviour = behave
+    assert await stage.run() == Result(Outcome.SETTLED)
+    assert len(stage.requests) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 500])
+async def test_a_workers_refusal_is_final(stage: Stage, status: int) -> None:
+    stage.behaviour = _problem(status, detail="This worker says no.")
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert f"answered {status}: This worker says no." in str(result.reason)
+    assert len(stage.requests) == 1
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 302])
+async def test_what_may_have_started_is_never_sent_again(stage: Stage, status: int) -> None:
+    async def behave(_request: web.Request) -> web.Response:
+        return web.Response(status=status, text="upstream connect error or disconnect/reset: connection termination")
+
+    stage.behaviour = behave
+    assert (await stage.run()).outcome is Outcome.FAILED
+    assert len(stage.requests) == 1
+
+
+async def test_a_connection_that_breaks_before_the_answer_is_never_tried_again(stage: Stage) -> None:
+    async def behave(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()  # type: ignore[attr-defined]
+        return web.Response()
+
+    stage.behaviour = behave
+    assert (await stage.run()).outcome is Outcome.FAILED
+    assert len(stage.requests) == 1
+
+
+async def test_a_service_that_comes_late_is_waited_for(stage: Stage) -> None:
+    stage.answers(STARTED, success(0), finished(1))
+    endpoints: Any = stage.context.endpoints
+    endpoint, endpoints.endpoint = endpoints.endpoint, None
+    running = asyncio.create_task(stage.run())
+    await asyncio.sleep(0.3)
+    assert not running.done()
+    endpoints.endpoint = endpoint
+    assert await running == Result(Outcome.SETTLED)
+
+
+async def test_a_service_that_never_comes_fails_the_task_with_that_reason(stage: Stage) -> None:
+    endpoints: Any = stage.context.endpoints
+    endpoints.endpoint = None
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert "No Knative Service for task 't' of DAG 'd'" in str(result.reason)
+
+
+async def test_a_service_that_refuses_connections_fails_the_task_with_that_reason(stage: Stage) -> None:
+    endpoints: Any = stage.context.endpoints
+    endpoints.endpoint = endpoints.endpoint.model_copy(update={"url": "http://127.0.0.1:9"})
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert "cannot be reached at http://127.0.0.1:9" in str(result.reason)
+
+
+async def test_a_call_again_follows_what_its_predecessor_started(stage: Stage) -> None:
+    stage.database.state = "running"
+    stage.database.owner_pid = 99
+    stage.database.last_heartbeat = datetime.now(UTC)
+    result = await asyncio.wait_for(stage.call(again=True).run(), 30)
+    assert result.outcome is Outcome.FAILED  # its worker never reported
+    assert stage.requests == []
+
+
+async def test_a_missed_variable_is_sent_along_the_next_time(stage: Stage) -> None:
+    stage.answers(STARTED, encode_record(Missed(path="/variables/v")), success(0), finished(1))
+    await stage.run()
+    assert stage.context.learned.declared("d", "t", {}).variables == {"v"}
+    assert stage.context.learned.declared("d", "other", {}).variables == set()
+
+
+async def test_an_idle_context_has_no_heartbeats(stage: Stage) -> None:
+    stage.answers(STARTED, success(0), finished(1))
+    await stage.run()
+    assert stage.context.beating == {}
+    await stage.context.heartbeat_once()
