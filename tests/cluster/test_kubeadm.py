@@ -117,7 +117,7 @@ def _wait(node: Node, question: str, answer: str, seconds: float = 180) -> None:
             return
         time.sleep(1)
     config = "export KUBECONFIG=/etc/kubernetes/admin.conf"
-    pods = node.shell(f"{config}; kubectl get pods -A -o wide || journalctl -u kubelet -n 40")
+    pods = node.shell(f"{config}; kubectl get pods -A -o wide; kubectl get events -A | tail -n 20")
     raise AssertionError(f"{question}: {found!r} instead of {answer!r}\n{pods}")
 
 

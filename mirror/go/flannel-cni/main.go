@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -76,7 +77,12 @@ func readSubnet(path string) (*subnet, error) {
 		case "FLANNEL_NETWORK", "FLANNEL_IPV6_NETWORK":
 			env.networks = append(env.networks, strings.Split(value, ",")...)
 		case "FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET":
-			env.subnets = append(env.subnets, value)
+			// flanneld writes its own address with the mask; the delegate wants the network's.
+			_, network, err := net.ParseCIDR(value)
+			if err != nil {
+				return nil, fmt.Errorf("flannel: %s in %s: %w", key, path, err)
+			}
+			env.subnets = append(env.subnets, network.String())
 		case "FLANNEL_MTU":
 			if env.mtu, err = strconv.Atoi(value); err != nil {
 				return nil, fmt.Errorf("flannel: FLANNEL_MTU in %s is %q, not a number", path, value)
