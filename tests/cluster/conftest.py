@@ -14,14 +14,16 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from testnodes import daemon
+from testnodes.docker import succeeds
 from testnodes.mirror import Mirror
 from testnodes.nodes import Nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Program to the Debian package that has it.
-_PROGRAMS = {"docker": "docker.io", "dockerd": "docker.io", "mmdebstrap": "mmdebstrap", "iptables-save": "iptables"}
+# Program to the Debian package that has it; the second group only where no Docker daemon runs.
+_PROGRAMS = {"docker": "docker.io", "mmdebstrap": "mmdebstrap", "ssh-keygen": "openssh-client"}
+_DAEMON = {"dockerd": "docker.io", "iptables-save": "iptables", "ip": "iproute2"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,7 +31,8 @@ def _programs() -> None:
     """Install what is missing; a machine that has it all is not touched."""
     if os.geteuid():
         pytest.fail("the cluster tests start nodes and need root")
-    missing = sorted({package for program, package in _PROGRAMS.items() if shutil.which(program) is None})
+    wanted = _PROGRAMS if succeeds("version") else {**_PROGRAMS, **_DAEMON}
+    missing = sorted({package for program, package in wanted.items() if shutil.which(program) is None})
     if missing:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]

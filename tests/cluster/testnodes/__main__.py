@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from airflow_knative.errors import AirflowKnativeError
 from testnodes.errors import NodeError
 from testnodes.nodes import Cluster, Nodes
 
@@ -41,7 +42,7 @@ def main() -> int:
             _show(None)
         else:
             _show(nodes.find())
-    except NodeError as error:
+    except (NodeError, AirflowKnativeError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 # the command's own output
         return 1
     return 0
