@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from testnodes.mirror import Mirror
 
 NAME = "airflow-knative-test"
+CLAIM = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: claim}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: writer}
+spec:
+  restartPolicy: Never
+  tolerations: [{operator: Exists}]
+  containers:
+    - name: writer
+      image: BUSYBOX
+      command: [sh, -c, "echo kept > /data/file && cat /data/file"]
+      volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, persistentVolumeClaim: {claimName: claim}}]
+"""
 
 
 def _kubectl(mirror: Mirror, kubeconfig: Path, *arguments: str) -> str:
@@ -35,8 +54,12 @@ def test_kind_makes_a_cluster_and_leaves_nothing(mirror: Mirror, tmp_path: Path)
         )
         assert version == f"v{mirror.pins['kubernetes'].version}"
         _kubectl(mirror, kubeconfig, "-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
-        storage = _kubectl(mirror, kubeconfig, "get", "storageclass", "-o", "name")
-        assert "storageclass.storage.k8s.io/local-path" in storage
+        # A pod that writes to a claim proves the default storage, its provisioner and the provisioner's helper.
+        manifest = tmp_path / "claim.yaml"
+        manifest.write_text(CLAIM.replace("BUSYBOX", mirror.images("busybox")[0]))
+        _kubectl(mirror, kubeconfig, "apply", "-f", str(manifest))
+        wait = ["wait", "pod/writer", "--for", "jsonpath={.status.phase}=Succeeded", "--timeout", "180s"]
+        _kubectl(mirror, kubeconfig, *wait)
     finally:
         kind.delete(mirror, NAME, kubeconfig)
     assert snapshot().more_than(before) == {}
