@@ -85,6 +85,12 @@ def test_a_request_that_comes_before_the_import_is_held_and_run(worker: Worker) 
     assert not again[0].cold
 
 
+def test_a_deferred_task_instance_comes_back_as_the_same_try(worker: Worker) -> None:
+    request = worker.request("quick", conf={"data": 1})
+    assert state_of(worker.run(request)) == "success"
+    assert state_of(worker.run(request.model_copy(update={"turn": "second"}))) == "success"
+
+
 def test_a_task_instance_is_never_run_twice(worker: Worker) -> None:
     request = worker.request("quick", conf={"data": 1})
     worker.run(request)

@@ -107,6 +107,7 @@ class Worker:
     def request(self, task_id: str, *, conf: Any = None, api_url: str | None = None, **changes: Any) -> TaskRequest:
         """Return a request for a task of the worker's DAG."""
         return TaskRequest(
+            turn=str(uuid.uuid4()),
             ti={
                 "id": str(uuid.uuid4()),
                 "dag_id": self.dag_id,

@@ -90,7 +90,7 @@ class Call:
             )
         except NotRunnableError as error:
             if error.state == "running" and self._message.get("again"):  # this dispatcher's predecessor started it
-                return await self._context.watch(self.ti_id)
+                return await self._context.watch(self._owner)
             return Result(Outcome.SETTLED)
         self._stages["running"] = time.time()
         self._context.beating[self.ti_id] = self
@@ -122,13 +122,11 @@ class Call:
         """The answer did not settle the task instance's state: find out what did, or will."""
         if isinstance(error, FencedOffError):
             log.event("warning", "The task instance was stopped: its state was changed, or it was cleared or deleted")
-            sighting = await self._context.in_thread(self._context.database.look, self.ti_id)
-            restarting = sighting is not None and sighting.state == "restarting"
-            return Result(Outcome.STOPPED if restarting else Outcome.SETTLED)
+            return await self._context.end_of(self._owner)
         if isinstance(error, BrokenOffError):
             log.event("warning", f"{error} Waiting for its worker to report by itself.")
             self._context.beating.pop(self.ti_id, None)
-            result = await self._context.watch(self.ti_id)
+            result = await self._context.watch(self._owner)
             if result.outcome is Outcome.FAILED:
                 log.event("error", result.reason or "")
             return result
@@ -155,7 +153,7 @@ class Call:
     async def _fail(self, reason: str, log: TaskLog) -> Result:
         """Take the task instance from its worker, if it has one, and have the scheduler fail it."""
         log.event("error", reason)
-        await self._context.in_thread(self._context.database.fence_off, self.ti_id, self._context.database.fence)
+        await self._context.in_thread(self._context.database.fence_off, self._owner, self._context.database.fence)
         return Result(Outcome.FAILED, reason)
 
     async def _send(self, request: TaskRequest, log: TaskLog) -> None:

@@ -15,7 +15,7 @@ __all__ = ["ADOPT", "DONE", "READY", "RUN", "STOP", "WAKE", "Channel", "ChannelC
 
 # What a message's "type" can be. Executor to dispatcher:
 RUN: Final = "run"  # call, workload, knative, queued
-ADOPT: Final = "adopt"  # call, ti_id
+ADOPT: Final = "adopt"  # call, ti
 STOP: Final = "stop"
 # Dispatcher to executor:
 READY: Final = "ready"

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_knative.executor.call import Call
-    from airflow_knative.executor.database import Database
+    from airflow_knative.executor.database import Database, Sighting
     from airflow_knative.executor.endpoints import Endpoints
+    from airflow_knative.executor.journal import Owner
     from airflow_knative.executor.settings import ExecutorSettings
     from airflow_knative.executor.stream import Workers
     from airflow_knative.wire import Signer
@@ -77,22 +78,25 @@ class Context:
             if ti_id in self.beating:
                 self.beating[ti_id].lose()
 
-    async def watch(self, ti_id: str) -> Result:
+    async def end_of(self, owner: Owner) -> Result:
+        """Tell how a try ended that is not running any more."""
+        return _end(owner, await self.in_thread(self.database.look, owner)) or Result(Outcome.SETTLED)
+
+    async def watch(self, owner: Owner) -> Result:
         """Follow a task instance whose worker has no caller, until it is settled or silent for too long."""
         silent_since = datetime.now(UTC)
         timeout = timedelta(seconds=self.settings.lost_worker_timeout)
         while True:
             await asyncio.sleep(min(_WATCH_INTERVAL, self.settings.lost_worker_timeout / 4))
             try:
-                sighting = await self.in_thread(self.database.look, ti_id)
-                if sighting is None or sighting.state != "running":
-                    restarting = sighting is not None and sighting.state == "restarting"
-                    return Result(Outcome.STOPPED if restarting else Outcome.SETTLED)
+                sighting = await self.in_thread(self.database.look, owner)
+                if (result := _end(owner, sighting)) is not None or sighting is None:
+                    return result or Result(Outcome.SETTLED)
                 if sighting.last_heartbeat is not None:
                     silent_since = max(silent_since, sighting.last_heartbeat)
                 if datetime.now(UTC) - silent_since <= timeout:
                     continue
-                if sighting.fence is None or await self.in_thread(self.database.fence_off, ti_id, sighting.fence):
+                if sighting.fence is None or await self.in_thread(self.database.fence_off, owner, sighting.fence):
                     return Result(
                         Outcome.FAILED,
                         f"The worker was lost: no heartbeat of the task for {self.settings.lost_worker_timeout:g} s "
@@ -104,3 +108,12 @@ class Context:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _end(owner: Owner, sighting: Sighting | None) -> Result | None:
+    """Return how the owner's try ended; None while it runs."""
+    if sighting is not None and sighting.state == "restarting":
+        return Result(Outcome.STOPPED)
+    if sighting is not None and sighting.ti_id == owner.ti_id and sighting.state == "running":
+        return None
+    return Result(Outcome.SETTLED)

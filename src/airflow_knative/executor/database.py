@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from airflow.api_fastapi.execution_api.app import _jwt_generator
 from airflow.api_fastapi.execution_api.datamodels.taskinstance import TIEnterRunningPayload
@@ -61,10 +61,11 @@ class FencedOffError(AirflowKnativeError):
 class Sighting:
     """A task instance as the database has it."""
 
+    ti_id: UUID
+    """Another one than was asked about, if that try is over."""
     state: str | None
     fence: Fence | None
     last_heartbeat: datetime | None
-    try_number: int
 
 
 class Database:
@@ -107,6 +108,7 @@ class Database:
                 raise NotRunnableError(detail.get("previous_state")) from error
             inputs = read_inputs(session, self._dag_bag, ti, declared=declared, max_bytes=self._max_inline_bytes)
         return TaskRequest(
+            turn=str(uuid4()),
             ti={name: value for name, value in ti.items() if name not in {"pool_slots", "priority_weight"}},
             dag_rel_path=str(workload["dag_rel_path"]),
             bundle_name=workload["bundle_info"]["name"],
@@ -163,24 +165,29 @@ class Database:
             ).all()
         return set(ti_ids) - {str(ti_id) for ti_id in alive}
 
-    def look(self, ti_id: str) -> Sighting | None:
-        """Return the task instance as it is now; None if it is gone (its try number is over, or its run deleted)."""
+    def look(self, owner: Owner) -> Sighting | None:
+        """Return the task instance as it is now, its newest try; None if it is gone."""
         with create_session(scoped=False) as session:
             row = session.execute(
                 select(
+                    TaskInstance.id,
                     TaskInstance.state,
                     TaskInstance.hostname,
                     TaskInstance.pid,
                     TaskInstance.last_heartbeat_at,
-                    TaskInstance.try_number,
-                ).where(TaskInstance.id == UUID(ti_id))
+                ).where(
+                    TaskInstance.dag_id == owner.dag_id,
+                    TaskInstance.run_id == owner.run_id,
+                    TaskInstance.task_id == owner.task_id,
+                    TaskInstance.map_index == owner.map_index,
+                )
             ).one_or_none()
         if row is None:
             return None
-        fence = Fence(hostname=row[1], pid=row[2]) if row[1] and row[2] is not None else None
-        return Sighting(state=row[0], fence=fence, last_heartbeat=row[3], try_number=row[4])
+        fence = Fence(hostname=row[2], pid=row[3]) if row[2] and row[3] is not None else None
+        return Sighting(ti_id=row[0], state=row[1], fence=fence, last_heartbeat=row[4])
 
-    def fence_off(self, ti_id: str, fence: Fence) -> bool:
+    def fence_off(self, owner: Owner, fence: Fence) -> bool:
         """Take a running task instance from whoever runs it as `fence`; True if it was theirs.
 
         Its worker learns it at the next heartbeat and stops; its writes are refused from now on.
@@ -189,7 +196,7 @@ class Database:
             taken = session.scalars(
                 update(TaskInstance)
                 .where(
-                    TaskInstance.id == UUID(ti_id),
+                    TaskInstance.id == owner.ti_id,
                     TaskInstance.state == TaskInstanceState.RUNNING,
                     tuple_(TaskInstance.hostname, TaskInstance.pid) == (fence.hostname, fence.pid),
                 )

@@ -21,6 +21,7 @@ from airflow_knative.executor.call import Call
 from airflow_knative.executor.context import Context
 from airflow_knative.executor.database import Database
 from airflow_knative.executor.endpoints import open_endpoints
+from airflow_knative.executor.journal import Owner
 from airflow_knative.executor.outcome import Outcome, Result
 from airflow_knative.executor.settings import ExecutorSettings
 from airflow_knative.executor.stream import Workers
@@ -70,7 +71,7 @@ class Dispatcher:
         if message["type"] == channel.RUN:
             self._spawn(message["call"], Call(self._context, message).run())
         elif message["type"] == channel.ADOPT:
-            self._spawn(message["call"], self._context.watch(message["ti_id"]))
+            self._spawn(message["call"], self._context.watch(Owner.of(message["ti"])))
 
     def _spawn(self, call: int, work: Coroutine[Any, Any, Result]) -> None:
         task = asyncio.create_task(self._finish(call, work))

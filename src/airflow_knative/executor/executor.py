@@ -121,7 +121,7 @@ class KnativeExecutor(BaseExecutor):
                 refused.append(ti)  # no request was sent for it
                 continue
             self.running.add(ti.key)
-            self._hand_over(ti.key, {"type": channel.ADOPT, "ti_id": str(ti.id)})
+            self._hand_over(ti.key, {"type": channel.ADOPT, "ti": _identity(ti)})
         return refused
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
@@ -212,3 +212,14 @@ class KnativeExecutor(BaseExecutor):
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _identity(ti: TaskInstance) -> dict[str, Any]:
+    key = ti.key
+    return {
+        "id": str(ti.id),
+        "dag_id": key.dag_id,
+        "run_id": key.run_id,
+        "task_id": key.task_id,
+        "map_index": key.map_index,
+    }

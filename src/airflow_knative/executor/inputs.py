@@ -122,7 +122,7 @@ def _too_large(xcoms: list[XComValue], max_bytes: int) -> set[tuple[str, str]]:
 
 def _variable(key: str) -> str | None:
     found = _ask(lambda: get_variable(key, team_name=None))
-    return None if found is None else found.value
+    return None if found is None else found.val
 
 
 def _connection(conn_id: str) -> dict[str, Any] | None:

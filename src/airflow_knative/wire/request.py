@@ -75,6 +75,8 @@ class TaskRequest(_Model):
     """One try of one task instance."""
 
     version: int = PROTOCOL_VERSION
+    turn: Annotated[str, Field(min_length=1)]
+    """New each time that the task instance is started: a deferred or rescheduled one comes back as the same try."""
     ti: JsonObject
     """The Execution API's `TaskInstance`: id (UUID), dag_id, task_id, run_id, try_number, map_index, ..."""
     dag_rel_path: str
@@ -91,8 +93,13 @@ class TaskRequest(_Model):
 
     @property
     def key(self) -> tuple[str, int]:
-        """(task instance id, try number): what is never run twice."""
+        """(task instance id, try number): what a signature is for."""
         return str(self.ti["id"]), int(self.ti["try_number"])
+
+    @property
+    def once(self) -> tuple[str, int, str]:
+        """What is never run twice."""
+        return *self.key, self.turn
 
 
 def decode_request(body: bytes) -> TaskRequest:

@@ -111,7 +111,7 @@ class Front:
                 f"All {self._settings.slots} slots of the worker are taken.",
                 **{"retry-after": "1"},
             )
-        if not self._pool.claim(request.key):
+        if not self._pool.claim(request.once):
             raise _RefusedError(
                 409,
                 "Already taken",
@@ -168,7 +168,7 @@ class Front:
                     taking.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await taking
-                    self._pool.forget(call.request.key)
+                    self._pool.forget(call.request.once)
                     return
                 await self._stream(taking.result(), call, gone, send)
         finally:

@@ -64,6 +64,7 @@ def _run(settings: WorkerSettings) -> int:
     try:
         return _serve(settings, control, front, begun)
     finally:
+        signal.set_wakeup_fd(-1)
         kill_children(keep=set())
 
 

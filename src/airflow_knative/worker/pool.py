@@ -68,7 +68,7 @@ class SlotPool:
         self._taken = 0
         self._busy: set[Slot] = set()
         self._ready = asyncio.Event()
-        self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, int, str], None] = OrderedDict()
         self.served = 0
 
     @property
@@ -81,8 +81,8 @@ class SlotPool:
         """Whether every slot is taken."""
         return self._taken >= self._size
 
-    def claim(self, key: tuple[str, int]) -> bool:
-        """Whether this (task instance id, try number) is new here; it is not the next time."""
+    def claim(self, key: tuple[str, int, str]) -> bool:
+        """Whether this turn of a task instance is new here; it is not the next time."""
         if key in self._seen:
             return False
         self._seen[key] = None
@@ -90,7 +90,7 @@ class SlotPool:
             self._seen.popitem(last=False)
         return True
 
-    def forget(self, key: tuple[str, int]) -> None:
+    def forget(self, key: tuple[str, int, str]) -> None:
         """Take a claim back: its request was not handed to a slot."""
         self._seen.pop(key, None)
 

@@ -77,6 +77,7 @@ class FakeDatabase:
             raise NotRunnableError(self.state)
         self.state, self.owner_pid = "running", FENCE.pid
         return TaskRequest(
+            turn="first",
             ti=workload["ti"],
             dag_rel_path="d.py",
             bundle_name="dags-folder",
@@ -102,13 +103,13 @@ class FakeDatabase:
     def heartbeat(self, ti_ids: list[str]) -> set[str]:
         return set() if self.state == "running" and self.owner_pid == FENCE.pid else set(ti_ids)
 
-    def look(self, _ti_id: str) -> Sighting | None:
+    def look(self, owner: Owner) -> Sighting | None:
         if self.state is None:
             return None
         fence = Fence(hostname="scheduler", pid=self.owner_pid)
-        return Sighting(state=self.state, fence=fence, last_heartbeat=self.last_heartbeat, try_number=1)
+        return Sighting(ti_id=owner.ti_id, state=self.state, fence=fence, last_heartbeat=self.last_heartbeat)
 
-    def fence_off(self, _ti_id: str, fence: Fence) -> bool:
+    def fence_off(self, _owner: Owner, fence: Fence) -> bool:
         mine = self.state == "running" and self.owner_pid == fence.pid
         if mine:
             self.owner_pid = 0

@@ -11,6 +11,7 @@ from airflow_knative.wire import UnsupportedVersionError, WireError, decode_requ
 def request_json(**changes: Any) -> dict[str, Any]:
     return {
         "version": 1,
+        "turn": "first",
         "ti": {"id": "11111111-1111-1111-1111-111111111111", "try_number": 1},
         "dag_rel_path": "a.py",
         "bundle_name": "dags-folder",

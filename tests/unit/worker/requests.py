@@ -20,6 +20,7 @@ def make_request(**changes: Any) -> TaskRequest:
         "dag_version_id": "01a2032d-f1ad-75ae-8c56-e25e404fe0f8",
     }
     fields: dict[str, Any] = {
+        "turn": "first",
         "dag_rel_path": "d.py",
         "bundle_name": "dags-folder",
         "context": {"the": "context"},
