@@ -197,7 +197,21 @@ def large() -> Any:
     return measure(make())
 
 
+@dag(dag_id="betrayed", schedule=None, params=INPUT)
+def betrayed() -> Any:
+    @task
+    def innocent() -> str:
+        return "kept"
+
+    @task(retries=1, retry_delay=timedelta(seconds=0.1))
+    def victim(said: str) -> str:
+        return f"{said} on the second try"
+
+    return victim(innocent())
+
+
 for define in (
+    betrayed,
     retried,
     expanded,
     deferred,
