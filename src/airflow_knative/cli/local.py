@@ -42,7 +42,7 @@ def _instance(state: Path | None) -> Instance:
 
 
 @app.command()
-def up(  # noqa: PLR0913, PLR0917
+def up(  # noqa: PLR0917
     workflows: Annotated[Path | None, typer.Option(help="Folder of DAGs. [default: workflows]")] = None,
     state: _State = None,
     granularity: Annotated[
@@ -84,6 +84,7 @@ def up(  # noqa: PLR0913, PLR0917
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     password = _admin_password(admin_password_file)
+    instance.settle(timeout=_STOP_TIMEOUT)
     running = instance.is_running
     if running:
         settings = instance.settings()
@@ -112,7 +113,6 @@ def up(  # noqa: PLR0913, PLR0917
     _follow_start(instance, console, started=not running)
     if foreground:
         _stay(instance, console)
-
 
 
 @app.command()

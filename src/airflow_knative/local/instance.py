@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from airflow_knative.local.control import call, follow
 from airflow_knative.local.environment import tool_environment
 from airflow_knative.local.errors import LocalError, NotRunningError
 from airflow_knative.local.files import tail
+from airflow_knative.local.guard import EXIT_LOCKED
 from airflow_knative.local.leftovers import end_leftovers
 from airflow_knative.local.linux import child_setup
 from airflow_knative.local.lock import GUARD, SUPERVISOR, holder, signal_holder
@@ -21,7 +23,7 @@ from airflow_knative.local.secrets import Secrets
 from airflow_knative.local.settings import LocalSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_knative.local.paths import StatePaths
 
@@ -36,8 +38,12 @@ _LOG_LIMIT: Final = 10 * 1024 * 1024
 class Instance:
     """What runs, or does not run, in a state folder."""
 
-    def __init__(self, paths: StatePaths) -> None:
+    def __init__(
+        self, paths: StatePaths, *, guard: Sequence[str] = (sys.executable, "-m", "airflow_knative.local.guard")
+    ) -> None:
         self.paths = paths
+        self._guard = guard
+        self._started: subprocess.Popen[bytes] | None = None
 
     @property
     def is_running(self) -> bool:
@@ -73,9 +79,9 @@ class Instance:
         for log in self.paths.logs.glob("*.log"):
             if log.stat().st_size > _LOG_LIMIT:
                 log.rename(log.with_suffix(".log.1"))
-        with self.paths.log("supervisor").open("ab") as output:
-            guard = subprocess.Popen(
-                [sys.executable, "-m", "airflow_knative.local.guard", str(self.paths.root)],
+        with os.fdopen(os.open(self.paths.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)) as output:
+            self._started = guard = subprocess.Popen(
+                [*self._guard, str(self.paths.root)],
                 env=tool_environment(self.paths, secrets),
                 cwd=self.paths.run,
                 stdin=subprocess.DEVNULL,
@@ -86,6 +92,22 @@ class Instance:
                 preexec_fn=child_setup(signal.SIGTERM) if attached else None,  # noqa: PLW1509
             )
         self._await_supervisor(guard)
+
+    def settle(self, *, timeout: float) -> None:
+        """Wait for the end of an instance that is about to end: taken down elsewhere, or without its guard."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        while self.is_running and time.monotonic() < deadline:
+            if holder(self.paths.lock, GUARD) is None:
+                break
+            try:
+                if not call(self.paths.control, "ping", timeout=_START_TIMEOUT)["stopping"]:
+                    return
+                break
+            except NotRunningError:
+                # It is just starting, or its guard is clearing up.
+                time.sleep(_POLL)
+        if self.is_running:
+            self.stop(timeout=timeout)
 
     def progress(self) -> Iterator[dict[str, Any]]:
         """How far the start is: a snapshot at each change, the last one with the outcome."""
@@ -123,6 +145,9 @@ class Instance:
             if not self._await_end(15.0):
                 signal_holder(self.paths.lock, GUARD, signal.SIGKILL)
                 self._await_end(5.0)
+        if self._started is not None:
+            # This very process started it: it is this one's to wait for.
+            self._started.poll()
         if self.paths.secrets.exists():
             ran = end_leftovers(Secrets.load(self.paths).instance) > 0 or ran
         if self.is_running:
@@ -141,7 +166,8 @@ class Instance:
     def _await_supervisor(self, guard: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
-            if guard.poll() is not None:
+            # A guard that finds the folder locked leaves it to the one that came first.
+            if guard.poll() not in {None, EXIT_LOCKED}:
                 last = tail(self.paths.log("supervisor"), _ERROR_LINES)
                 raise LocalError(f"the supervisor ended with {guard.returncode}:\n{last}")
             try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OrphanSweeper", "OwnedProcess"]
 
-_ORPHAN_GRACE: Final = 3.0
+_ORPHAN_GRACE: Final = 2.0
 _KILL_WAIT: Final = 5.0
 
 

@@ -128,7 +128,7 @@ class Supervisor:
     async def _answer(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         match request.get("command"):
             case "ping":
-                yield {"pid": os.getpid()}
+                yield {"pid": os.getpid(), "stopping": self._stop.is_set()}
             case "status":
                 yield await self._status()
             case "progress":

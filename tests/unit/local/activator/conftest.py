@@ -5,10 +5,9 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest_asyncio
@@ -16,6 +15,9 @@ import pytest_asyncio
 from airflow_knative.local.activator.app import Activator
 from airflow_knative.local.activator.worker import Launch
 from airflow_knative.local.catalog import Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 STANDIN = Path(__file__).with_name("standin_worker.py")
 
@@ -79,7 +81,9 @@ class Bench:
             await self._owner.close()
             await self._serving
 
-    def request(self, path: str, *, service: str = "svc", method: str = "POST", headers: Any = None, data: Any = None):
+    def request(
+        self, path: str, *, service: str = "svc", method: str = "POST", headers: Any = None, data: Any = None
+    ) -> Any:
         """A request to a service."""
         return self.client.request(
             method, path, headers={"Host": f"{service}.airflow.local", **(headers or {})}, data=data

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 READY_AT = time.monotonic() + float(os.environ.get("READY_AFTER", "0"))
 running = 0
@@ -16,7 +22,7 @@ stopping = asyncio.Event()
 
 def note(event: str) -> None:
     if path := os.environ.get("EVENTS"):
-        with open(path, "a") as stream:
+        with Path(path).open("a") as stream:
             stream.write(json.dumps({"event": event, "pid": os.getpid(), "service": os.environ["K_SERVICE"]}) + "\n")
 
 
@@ -25,7 +31,7 @@ def chunk(data: bytes) -> bytes:
 
 
 async def wait_for(path: str) -> None:
-    while not os.path.exists(path):
+    while not Path(path).exists():  # noqa: ASYNC110, ASYNC240
         await asyncio.sleep(0.01)
 
 
@@ -38,7 +44,7 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, s
     return method, path, headers
 
 
-async def body_chunks(reader: asyncio.StreamReader, headers: dict[str, str]):
+async def body_chunks(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncIterator[bytes]:
     if headers.get("transfer-encoding") == "chunked":
         while size := int(await reader.readline(), 16):
             yield await reader.readexactly(size)
@@ -53,9 +59,9 @@ def answer(writer: asyncio.StreamWriter, status: int, document: object) -> None:
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    global running
+    global running  # noqa: PLW0603
     try:
-        method, path, headers = await read_head(reader)
+        _, path, headers = await read_head(reader)
         if path == "/readyz":
             ready = time.monotonic() >= READY_AT and os.environ.get("READY_AFTER") != "never"
             answer(writer, 200 if ready else 503, {})
@@ -67,19 +73,25 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         finally:
             running -= 1
     finally:
-        try:
+        with contextlib.suppress(ConnectionError):
             await writer.drain()
-        except ConnectionError:
-            pass
         writer.close()
         if stopping.is_set() and running == 0:
             end()
 
 
-async def handle(path: str, headers: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def handle(
+    path: str, headers: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     if path == "/die-early":
         sys.stderr.write("dying early\n")
         sys.stderr.flush()
+        os._exit(7)
+    if path == "/leave-child":
+        if os.fork() == 0:
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)  # noqa: ASYNC251
         os._exit(7)
     stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: application/x-ndjson\r\n\r\n"
     if path == "/hold":

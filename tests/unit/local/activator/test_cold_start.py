@@ -93,9 +93,7 @@ async def test_all_that_wait_for_a_failed_start_are_told(bench: Bench) -> None:
 
 async def test_a_worker_that_is_never_ready_is_stopped(bench: Bench) -> None:
     bench.tune(ready_timeout=0.5)
-    bench.service(
-        env={"READY_AFTER": "1000"}
-    )
+    bench.service(env={"READY_AFTER": "1000"})
     await bench.start()
     status, problem = await bench.ask()
     assert status == 504

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -10,6 +10,9 @@ import pytest
 from airflow_knative.local.activator.proxy import TIMEOUT_TEXT
 
 from .conftest import Bench, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.asyncio
 
@@ -53,7 +56,9 @@ async def test_a_large_body_arrives_whole(bench: Bench) -> None:
 async def test_a_client_that_asks_first_is_told_to_go_on(bench: Bench) -> None:
     bench.service()
     await bench.start()
-    async with bench.client.post("/any", headers={"Host": "svc.airflow.local"}, data=b"late", expect100=True) as response:
+    async with bench.client.post(
+        "/any", headers={"Host": "svc.airflow.local"}, data=b"late", expect100=True
+    ) as response:
         answer = await response.json(content_type=None)
     assert answer["body"] == "late"
     assert "expect" not in answer["headers"]
