@@ -13,6 +13,7 @@ from airflow.sdk import TaskInstanceState
 from airflow.sdk.execution_time import task_runner
 
 from airflow_knative.errors import AirflowKnativeError
+from airflow_knative.worker.warm import warm_up
 
 if TYPE_CHECKING:
     from airflow.dag_processing.bundles.base import BaseDagBundle
@@ -75,6 +76,7 @@ def load_dag(settings: WorkerSettings) -> LoadedDag:
             f"DAG {settings.dag_id!r} has no task {settings.task_id!r}, only {', '.join(sorted(dag.task_dict))}."
         )
     task_runner._register_deserialization_allowed_classes(dag, structlog.get_logger())  # noqa: SLF001
+    warm_up(dag)
     return LoadedDag(dag, bundle)
 
 
