@@ -18,7 +18,6 @@ from airflow_knative.local.launch import Launcher
 from airflow_knative.local.once import run_once
 from airflow_knative.local.parts import AIRFLOW_PARTS, Parts
 from airflow_knative.local.process import OrphanSweeper
-from airflow_knative.wire.keys import generate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,7 +62,6 @@ class BringUp:
         Raises:
             LocalError: A part does not come up.
         """
-        self._keys()
         try:
             async with asyncio.timeout(_TIMEOUT), asyncio.TaskGroup() as group:
                 services = group.create_task(self._services())
@@ -72,11 +70,6 @@ class BringUp:
         except* TimeoutError:
             busy = [step["name"] for step in self._progress.snapshot()["steps"] if step["state"] != "done"]
             raise PartError(f"not up within {_TIMEOUT:g} s; waited for: {', '.join(busy)}") from None
-
-    def _keys(self) -> None:
-        paths = self._parts.paths
-        if not (paths.private_key.exists() and paths.public_key.exists()):
-            generate(paths.private_key, paths.public_key)
 
     async def _services(self) -> None:
         with self._progress.step("services"):

@@ -21,6 +21,7 @@ from airflow_knative.local.lock import GUARD, SUPERVISOR, holder, signal_holder
 from airflow_knative.local.ports import check_free
 from airflow_knative.local.secrets import Secrets
 from airflow_knative.local.settings import LocalSettings
+from airflow_knative.wire.keys import generate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,6 +76,8 @@ class Instance:
         secrets = Secrets.load_or_make(self.paths, user=user, password=password)
         end_leftovers(secrets.instance)
         check_free(settings)
+        if not (self.paths.private_key.exists() and self.paths.public_key.exists()):
+            generate(self.paths.private_key, self.paths.public_key)
         settings.save(self.paths.settings)
         for log in self.paths.logs.glob("*.log"):
             if log.stat().st_size > _LOG_LIMIT:
