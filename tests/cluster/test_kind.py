@@ -61,5 +61,5 @@ def test_kind_makes_a_cluster_and_leaves_nothing(mirror: Mirror, tmp_path: Path)
         wait = ["wait", "pod/writer", "--for", "jsonpath={.status.phase}=Succeeded", "--timeout", "180s"]
         _kubectl(mirror, kubeconfig, *wait)
     finally:
-        kind.delete(mirror, NAME, kubeconfig)
+        kind.delete(mirror, NAME, kubeconfig, stop_daemon=False)
     assert snapshot().more_than(before) == {}

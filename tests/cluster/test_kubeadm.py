@@ -117,7 +117,9 @@ def _wait(node: Node, question: str, answer: str, seconds: float = 180) -> None:
             return
         time.sleep(1)
     config = "export KUBECONFIG=/etc/kubernetes/admin.conf"
-    pods = node.shell(f"{config}; kubectl get pods -A -o wide; kubectl get events -A | tail -n 20")
+    pods = node.shell(
+        f"{config}; kubectl get pods -A -o wide; kubectl describe nodes; kubectl get events -A | tail -n 30"
+    )
     raise AssertionError(f"{question}: {found!r} instead of {answer!r}\n{pods}")
 
 

@@ -54,7 +54,8 @@ make_database() {
 }
 
 [[ ${1:-postgres} != -* ]] || set -- postgres "$@"
-if [[ $1 == postgres ]]; then
+# Only a server needs a database; "postgres --version" does not.
+if [[ $1 == postgres && ! " $* " =~ \ (--version|-V|--help|-\?|--describe-config)\  ]]; then
     if [[ $(id -u) == 0 ]]; then
         mkdir -p "$PGDATA" /run/postgresql
         chown -R postgres "$PGDATA"

@@ -170,8 +170,8 @@ def create(mirror: Mirror, name: str, kubeconfig: Path, *, workers: int = 0, wai
     return image
 
 
-def delete(mirror: Mirror, name: str, kubeconfig: Path) -> None:
-    """Delete a kind cluster, the network that kind made, and a daemon that was started here."""
+def delete(mirror: Mirror, name: str, kubeconfig: Path, *, stop_daemon: bool = True) -> None:
+    """Delete a kind cluster, the network that kind made, and (by default) a daemon that was started here."""
     if not succeeds("version"):
         return
     image = kind_image(mirror)
@@ -179,5 +179,5 @@ def delete(mirror: Mirror, name: str, kubeconfig: Path) -> None:
     if not docker("ps", "--all", "--quiet", "--filter", "network=kind"):
         with contextlib.suppress(NodeError):
             docker("network", "rm", "kind")
-    if not docker("ps", "--quiet"):
+    if stop_daemon and not docker("ps", "--quiet"):
         daemon.stop_if_ours()
