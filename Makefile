@@ -19,7 +19,7 @@ COMPILE := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint unit local-e2e lock format clean
+.PHONY: help setup demo test lint unit local-e2e bench-quick lock format clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ unit: $(READY) ## Run the unit tests
 
 local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, real HTTP, on this machine
 	$(BIN)/pytest tests/local
+
+bench-quick: $(READY) ## Time the seed workflow, warm, beside LocalExecutor as it comes and tuned (10 minutes)
+	$(BIN)/python benchmarks/quick.py
 
 include mirror/mirror.mk
 

@@ -26,6 +26,9 @@ class _Root(LazyGroup):
         "wakeup": LazyCommand(
             "airflow_knative.cli.wakeup:app", "Let PostgreSQL wake the scheduler when a run is made.", "executor"
         ),
+        "mirror": LazyCommand(
+            "airflow_knative.mirror.cli:app", "Make a mirror of everything a cluster needs.", "mirror"
+        ),
     }
 
 
