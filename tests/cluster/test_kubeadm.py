@@ -97,6 +97,9 @@ def _configuration(node: Node, mirror: Mirror) -> str:
         failCgroupV1: false
         featureGates: {{KubeletInUserNamespace: {str(run_flags(node_image()) != ("--privileged",)).lower()}}}
         failSwapOn: false
+        # The disk is the host's: how full it is says nothing about the node.
+        evictionHard: {{nodefs.available: 0%, imagefs.available: 0%, nodefs.inodesFree: 0%, memory.available: 100Mi}}
+        imageGCHighThresholdPercent: 100
         ---
         apiVersion: kubeproxy.config.k8s.io/v1alpha1
         kind: KubeProxyConfiguration
