@@ -7,10 +7,10 @@ import hashlib
 import json
 import time
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import airflow_knative
 from airflow_knative.local.child import Child, Part
 from airflow_knative.local.errors import PartError
 from airflow_knative.local.files import tail, write_atomically
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BringUp"]
 
+# By its path: finding the module would import its package, and with it all of Airflow.
+_WAKEUP: Final = Path(airflow_knative.__file__).parent / "executor" / "wakeup.py"
 _POLL: Final = 0.1
+_AIRFLOW_POLL: Final = 0.2
 _DEATHS: Final = 3
 """A part that dies so often before it is healthy will not get there."""
 _TIMEOUT: Final = 300.0
@@ -55,6 +58,7 @@ class BringUp:
         self._rollout = rollout
         self._progress = progress
         self._children = children
+        self._airflow_health: dict[str, bool] = {}
 
     async def run(self) -> None:
         """Start everything and wait until all of it is healthy.
@@ -75,11 +79,8 @@ class BringUp:
         with self._progress.step("services"):
             self._start(self._parts.activator())
             await self._rollout.render()
-            await self._until("activator", self._activator_answers)
+            await self._until("activator", self._health.activator_answers)
             await self._rollout.publish()
-
-    async def _activator_answers(self) -> bool:
-        return await self._health.activator() is not None
 
     async def _gateway(self) -> None:
         with self._progress.step("gateway"):
@@ -100,8 +101,11 @@ class BringUp:
                 self._children[name] = Child(self._parts.airflow(name))
                 self._children[name].start(process)
         write_atomically(self._parts.paths.migrated, self._stamp())
-        steps = [self._airflow_part(name) for name in AIRFLOW_PARTS]
-        await asyncio.gather(*steps, self._dags(services))
+        asked = asyncio.create_task(self._ask_airflow())
+        try:
+            await asyncio.gather(*(self._airflow_part(name) for name in AIRFLOW_PARTS), self._dags(services))
+        finally:
+            asked.cancel()
 
     def _admin_to_make(self) -> tuple[str, str] | None:
         migrated = self._parts.paths.migrated
@@ -111,10 +115,16 @@ class BringUp:
 
     async def _airflow_part(self, name: str) -> None:
         async def healthy() -> bool:
-            return (await self._health.airflow(self.started()))[name]
+            return self._airflow_health.get(name, False)
 
         with self._progress.step(name):
             await self._until(name, healthy)
+
+    async def _ask_airflow(self) -> None:
+        """Ask for all parts together: each answer costs the API server some of the time that it needs to start."""
+        while True:
+            self._airflow_health = await self._health.airflow(self.started())
+            await asyncio.sleep(_AIRFLOW_POLL)
 
     def started(self) -> dict[str, float]:
         """Unix time at which each of Airflow's parts started."""
@@ -150,9 +160,7 @@ class BringUp:
         login = f"{self._secrets.instance}:{self._secrets.admin_user}:{self._secrets.admin_password}"
         packages = ("apache-airflow-core", "apache-airflow-providers-fab", "airflow-knative")
         versions = {name: version(name) for name in packages}
-        trigger = find_spec("airflow_knative.executor.wakeup")
-        if trigger is not None and trigger.origin is not None:
-            versions["wakeup"] = hashlib.sha256(Path(trigger.origin).read_bytes()).hexdigest()
+        versions["wakeup"] = hashlib.sha256(_WAKEUP.read_bytes()).hexdigest()
         return json.dumps({**versions, "login": hashlib.sha256(login.encode()).hexdigest()}) + "\n"
 
     async def _dags(self, services: asyncio.Task[None]) -> None:
@@ -161,6 +169,8 @@ class BringUp:
             wanted = self._rollout.dag_ids
 
             async def parsed() -> bool:
+                if not self._airflow_health.get("dag-processor"):
+                    return False
                 found = await self._health.parsed_dags()
                 return found is not None and wanted <= found
 

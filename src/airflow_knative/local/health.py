@@ -72,6 +72,13 @@ class Health:
                 return answer
         return None
 
+    async def activator_answers(self) -> bool:
+        """Whether the activator answers; with thousands of services much less than `activator`."""
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with self._activator.get("http://activator/healthz") as response:
+                return response.status == HTTPStatus.OK
+        return False
+
     async def reload_activator(self) -> bool:
         """Have the activator read its services again; say whether it did."""
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):

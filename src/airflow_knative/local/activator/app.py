@@ -86,6 +86,9 @@ class Activator:
         async def status(_: web.Request) -> web.Response:
             return web.json_response({"uptime": time.time() - self._began, "services": self._registry.status()})
 
+        async def health(_: web.Request) -> web.Response:
+            return web.Response()
+
         async def reload(_: web.Request) -> web.Response:
             services = list(self._read_services())
             self._registry.update(services)
@@ -93,5 +96,6 @@ class Activator:
 
         application = web.Application()
         application.router.add_get("/", status)
+        application.router.add_get("/healthz", health)
         application.router.add_post("/reload", reload)
         return application
