@@ -240,6 +240,26 @@ def test_a_worker_that_lost_its_caller_stops_when_the_task_is_not_its_own(
     assert api.states() == []
 
 
+def test_a_task_without_a_caller_leaves_room_for_the_next(worker: Worker, api: Api, tmp_path: Path) -> None:
+    pid = _lose_caller_during_sleep(worker, api, tmp_path / "pid")
+    assert state_of(worker.run(worker.request("quick", conf={"data": 1}))) == "success"
+    assert state_of(worker.run(worker.request("quick", conf={"data": 1}))) == "success"
+    assert is_running(pid)
+
+
+def test_sigterm_waits_for_a_task_without_a_caller(tmp_path: Path, api: Api) -> None:
+    with Worker(tmp_path, PROBE, "probe") as worker:
+        pid = _lose_caller_during_sleep(worker, api, tmp_path / "pid")
+        eventually(lambda: ("PUT", "heartbeat") in api.calls)
+        worker.process.terminate()
+        with pytest.raises(httpx.ConnectError):
+            eventually(lambda: httpx.get(f"http://127.0.0.1:{worker.port}/readyz").status_code == 0)
+        assert is_running(pid)
+        os.kill(pid, signal.SIGKILL)
+        eventually(api.states)
+        assert worker.process.wait(30) == 0
+
+
 def test_sigterm_lets_a_running_task_finish_and_refuses_new_work(tmp_path: Path) -> None:
     where = tmp_path / "pid"
     with (

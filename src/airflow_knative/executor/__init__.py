@@ -7,6 +7,18 @@ scheduler -- KnativeExecutor -- (socket) -- dispatcher -- workers
 
 from __future__ import annotations
 
-from airflow_knative.executor.executor import KnativeExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_knative.executor.executor import KnativeExecutor
 
 __all__ = ["KnativeExecutor"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not at import: all of Airflow hangs on it, and this package's other modules do not need it.
+    if name == "KnativeExecutor":
+        from airflow_knative.executor.executor import KnativeExecutor  # noqa: PLC0415
+
+        return KnativeExecutor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from airflow_knative.executor.database import FencedOffError, NotRunnableError
 from airflow_knative.executor.endpoints import NoEndpointError
 from airflow_knative.executor.journal import ForeignWriteError, Owner, WriteRefusedError, check_write
 from airflow_knative.executor.outcome import Outcome, Result
-from airflow_knative.executor.stream import BrokenOffError, NotStartedError, RefusedError
+from airflow_knative.executor.stream import BrokenOffError, BusyError, NotStartedError, RefusedError
 from airflow_knative.executor.tasklog import TaskLog
 from airflow_knative.wire import Finished, LogLine, Missed, Started, WireError, Write
 
@@ -167,7 +167,8 @@ class Call:
                 await self._send_once(endpoint, body, log)
             except (NoEndpointError, NotStartedError) as error:
                 pause = delay * random.uniform(0.5, 1.5)  # noqa: S311
-                if time.monotonic() + pause > deadline:
+                # A full service slows dispatch down, and fails nothing.
+                if time.monotonic() + pause > deadline and not isinstance(error, BusyError):
                     raise
                 if delay == _FIRST_DELAY:
                     log.event("warning", f"{error} Trying again.")

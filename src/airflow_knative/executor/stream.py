@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_knative.executor.endpoints import Endpoint
 
-__all__ = ["BrokenOffError", "NotStartedError", "RefusedError", "Workers"]
+__all__ = ["BrokenOffError", "BusyError", "NotStartedError", "RefusedError", "Workers"]
 
 _CHUNK: Final = 1 << 16
 _SHOWN: Final = 300
@@ -26,6 +26,10 @@ _SHOWN: Final = 300
 
 class NotStartedError(AirflowKnativeError):
     """The request surely did not start, and may be sent again."""
+
+
+class BusyError(NotStartedError):
+    """As `NotStartedError`, because there is no room for now: waiting is all it takes."""
 
 
 class RefusedError(AirflowKnativeError):
@@ -124,11 +128,15 @@ async def _refusal(endpoint: Endpoint, response: aiohttp.ClientResponse) -> Airf
     status = response.status
     if ours:
         # Ours tell what they mean: 503 and 429 are for now, 409 says that it was started before, the rest is final.
-        if status in {429, 503} or (status == 401 and "expired" in said):  # noqa: PLR2004
+        if status in {429, 503}:
+            return BusyError(said)
+        if status == 401 and "expired" in said:  # noqa: PLR2004
             return NotStartedError(said)
         return BrokenOffError(said) if status == 409 else RefusedError(said)  # noqa: PLR2004
-    if status in {404, 429}:  # an ingress that does not know the service yet; a full one
+    if status == 404:  # noqa: PLR2004 - an ingress that does not know the service yet
         return NotStartedError(said)
+    if status == 429 or (status == 503 and any(text in body for text in _FULL)):  # noqa: PLR2004
+        return BusyError(said)
     if status == 503 and any(text in body for text in _NEVER_REACHED):  # noqa: PLR2004
         return NotStartedError(said)
     return BrokenOffError(said)
@@ -139,11 +147,8 @@ _NEVER_REACHED: Final = (
     b"no healthy upstream",
     b"reset reason: connection failure",
     b"reset reason: remote connection failure",
-    b"reset reason: overflow",
-    b"activator overload",
-    b"pending request queue full",
-    b"breaker",
 )
+_FULL: Final = (b"reset reason: overflow", b"activator overload", b"pending request queue full")
 
 
 def _text(body: bytes, *, ours: bool) -> str:

@@ -149,7 +149,7 @@ class TaskProcess(ActivitySubprocess):
             request = self.client.build_request("PUT", f"task-instances/{self.id}/heartbeat", json={})
             request.headers["authorization"] = f"Bearer {getattr(self.client.auth, 'token', '')}"
             try:
-                self.journal.flush(request, states=True)
+                self.journal.report(request)
             except Exception:  # noqa: BLE001 - whatever keeps the API away: try until the deadline
                 if time.monotonic() + delay > deadline:
                     return False

@@ -27,7 +27,6 @@ from airflow_knative.wire import (
     problem,
 )
 from airflow_knative.wire.records import MEDIA_TYPE
-from airflow_knative.worker import frames
 
 if TYPE_CHECKING:
     from airflow_knative.wire import TaskRequest
@@ -175,7 +174,7 @@ class Front:
             gone.cancel()
 
     async def _stream(self, slot: Slot, call: _Call, gone: asyncio.Task[None], send: Any) -> None:
-        gone.add_done_callback(lambda task: None if task.cancelled() else slot.tell(frames.CALLER_LOST))
+        gone.add_done_callback(lambda task: None if task.cancelled() else self._pool.lose_caller(slot))
         ti_id, try_number = call.request.key
         started = Started(ti_id=ti_id, try_number=try_number, worker=self._name, cold=self._pool.served == 0)
         self._pool.served += 1

@@ -185,4 +185,8 @@ async def _serve_front(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await server.serve(sockets=[listener])
+    with contextlib.suppress(TimeoutError):
+        # The server waits for connections; a task whose caller is gone has none.
+        async with asyncio.timeout(settings.grace + _STOP_MARGIN):
+            await pool.idle()
     listening.cancel()

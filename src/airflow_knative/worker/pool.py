@@ -67,7 +67,10 @@ class SlotPool:
         self._forked = 0
         self._taken = 0
         self._busy: set[Slot] = set()
+        self._orphans: set[Slot] = set()
+        """Busy with a task whose caller is gone: whoever routes requests takes such a slot for free."""
         self._ready = asyncio.Event()
+        self._ended = asyncio.Event()
         self._seen: OrderedDict[tuple[str, int, str], None] = OrderedDict()
         self.served = 0
 
@@ -78,8 +81,14 @@ class SlotPool:
 
     @property
     def is_full(self) -> bool:
-        """Whether every slot is taken."""
-        return self._taken >= self._size
+        """Whether every slot is taken; as many tasks again may go on without a caller."""
+        return self._taken + max(0, len(self._orphans) - self._size) >= self._size
+
+    async def idle(self) -> None:
+        """Wait until no task runs."""
+        while self._busy:
+            self._ended.clear()
+            await self._ended.wait()
 
     def claim(self, key: tuple[str, int, str]) -> bool:
         """Whether this turn of a task instance is new here; it is not the next time."""
@@ -109,8 +118,22 @@ class SlotPool:
             yield slot
         finally:
             self._busy.discard(slot)
+            self._ended.set()
+            if slot in self._orphans:
+                self._orphans.discard(slot)
+            else:
+                self._taken -= 1
+            if self._forked > self._size + len(self._orphans):
+                self._drop(slot)
+            else:
+                self._free.put_nowait(slot)
+
+    def lose_caller(self, slot: Slot) -> None:
+        """Have the task in `slot` go on by itself, and no longer count against those that have a caller."""
+        if slot in self._busy and slot not in self._orphans:
+            slot.tell(frames.CALLER_LOST)
+            self._orphans.add(slot)
             self._taken -= 1
-            self._free.put_nowait(slot)
 
     def stop(self) -> None:
         """Have every running task ended."""
@@ -136,13 +159,16 @@ class SlotPool:
 
     async def _next(self) -> Slot:
         while True:
-            if self._free.empty() and self._forked < self._size:
+            if self._free.empty() and self._forked < self._size + len(self._orphans):
                 self._fork()
             slot = await self._free.get()
             if slot.is_alive:
                 return slot
-            slot.close()
-            self._forked -= 1
+            self._drop(slot)
+
+    def _drop(self, slot: Slot) -> None:
+        slot.close()
+        self._forked -= 1
 
     def _fork(self) -> None:
         self._forked += 1

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["JournalTransport"]
 
 _FORWARD_TIMEOUT: Final = 30.0  # seconds
+_NOT_OURS: Final = frozenset({404, 409, 410})
 _WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -43,6 +44,8 @@ class JournalTransport(httpx.BaseTransport):
         self._forwarded = 0
         """Writes up to here went to the Execution API by this worker itself, too."""
         self.caller_lost = False
+        self._is_own: bool | None = None
+        """Whether the task instance is still this worker's; None until the Execution API said so."""
 
     def begin(self, request: TaskRequest) -> None:
         """Serve this task instance from now on."""
@@ -107,8 +110,25 @@ class JournalTransport(httpx.BaseTransport):
         response = self._forward(httpx.Request(request.method, request.url, json=fence, headers=_without_body(request)))
         response.read()
         if response.is_success:
+            self._is_own = True
             self.flush(request, states=True)
+        elif response.status_code in _NOT_OURS:
+            self._is_own = False
         return response
+
+    def report(self, heartbeat: httpx.Request) -> None:
+        """After the end of a task without a caller, bring the Execution API what it has not got, if it is to have it.
+
+        Args:
+            heartbeat: what to ask with whether the task instance is still this worker's, where that is not known.
+
+        Raises:
+            httpx.HTTPError: the API cannot be reached.
+        """
+        if self._is_own:
+            self.flush(heartbeat, states=True)
+        elif self._is_own is None:
+            self._heartbeat(heartbeat)
 
     def _record(self, request: httpx.Request, path: str, query: dict[str, str]) -> httpx.Response:
         body = request.read()
@@ -122,7 +142,7 @@ class JournalTransport(httpx.BaseTransport):
         self.writes.append(write)
         self._known.remember(write)
         self._emit(write)
-        if self.caller_lost:
+        if self.caller_lost and self._is_own:
             self.flush(request, states=True)
         return self._answer(201, {"message": "recorded"}) if request.method == "POST" else self._answer(204)
 

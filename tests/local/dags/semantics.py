@@ -149,6 +149,8 @@ def talks() -> None:
     @task
     def talker(params: dict[str, Any]) -> None:
         go_on = Path(params["data"])
+        with go_on.with_suffix(".ledger").open("a") as ledger:
+            ledger.write("executed\n")
         print("said while it runs", flush=True)  # noqa: T201
         while not go_on.exists():
             time.sleep(0.05)

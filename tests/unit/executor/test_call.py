@@ -437,6 +437,18 @@ async def test_what_surely_did_not_start_is_sent_again(stage: Stage, refusal: An
     assert len(stage.requests) == 3
 
 
+async def test_a_full_service_is_waited_for_without_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_module, "_LAST_DELAY", 0.1)
+    stage.answers(STARTED, success(0), finished(1))
+    good = stage.behaviour
+    stage.behaviour = _problem(503, detail="All 1 slots are taken.")
+    running = asyncio.create_task(stage.run())
+    await asyncio.sleep(stage.context.settings.dispatch_retry_timeout + 0.5)
+    assert not running.done()
+    stage.behaviour = good
+    assert await running == Result(Outcome.SETTLED)
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 500])
 async def test_a_workers_refusal_is_final(stage: Stage, status: int) -> None:
     stage.behaviour = _problem(status, detail="This worker says no.")

@@ -121,8 +121,20 @@ def test_a_task_instance_that_is_not_its_own_any_more_reports_nothing(
     client.post(f"{XCOM}/before", json=1)
     transport.caller_lost = True
     api.status = 409
-    assert client.put(f"{BASE}/task-instances/{TI_ID}/heartbeat", json={}).status_code == 409
+    heartbeat = client.build_request("PUT", f"{BASE}/task-instances/{TI_ID}/heartbeat", json={})
+    assert client.send(heartbeat).status_code == 409
+    client.patch(f"{BASE}/task-instances/{TI_ID}/state", json={"state": "failed"})
+    transport.report(heartbeat)
     assert len(api.calls) == 1
+
+
+def test_a_task_that_ended_before_it_could_ask_asks_before_it_reports(
+    client: httpx.Client, transport: JournalTransport, api: Api
+) -> None:
+    client.patch(f"{BASE}/task-instances/{TI_ID}/state", json={"state": "success"})
+    transport.caller_lost = True
+    transport.report(client.build_request("PUT", f"{BASE}/task-instances/{TI_ID}/heartbeat", json={}))
+    assert [path.rsplit("/", 1)[1] for _, path, _ in api.calls] == ["heartbeat", "state"]
 
 
 def test_another_task_instances_xcoms_are_not_recorded(client: httpx.Client, api: Api, records: list[Record]) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from airflow_knative.local.catalog import Service
 
+_ENDING: Final = 10.0
+"""Seconds that a worker has after its grace period to end the tasks that did not finish within it."""
+
 __all__ = ["Launch", "Worker"]
 
 _POLL: Final = 0.02
@@ -132,7 +135,7 @@ class Worker:
         if self.state != "stopped":
             self.state = "draining"
         if self.process is not None:
-            await self.process.stop(within=self._launch.grace)
+            await self.process.stop(within=self._launch.grace + _ENDING)
         self.state = "stopped"
 
     async def wait_if_ending(self, seconds: float) -> None:
