@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time import comms, task_runner
 from pydantic import JsonValue, TypeAdapter
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def warm_up(dag: DAG) -> None:
     for name in _IMPORTS:
         importlib.import_module(name)
     dag.get_template_env()
-    # Building a schema takes milliseconds, and the runner builds the same one for each rendered field.
-    adapter = functools.cache(TypeAdapter)
-    adapter(JsonValue)
-    task_runner.TypeAdapter = adapter  # type: ignore[attr-defined,assignment]
+    # Building a schema takes milliseconds, and every task process would build the same ones again.
+    adapter: Any = functools.cache(TypeAdapter)
+    for kind in (JsonValue, comms.ToTask):
+        adapter(kind)
+    for module in (task_runner, comms):
+        module.TypeAdapter = adapter  # type: ignore[attr-defined]
