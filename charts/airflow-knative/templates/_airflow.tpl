@@ -1,0 +1,242 @@
+{{- /* Variables of Airflow's own parts. */}}
+{{- define "airflow-knative.airflowEnv" -}}
+- name: AIRFLOW_HOME
+  value: {{ .Values.airflowHome | quote }}
+- name: AIRFLOW_CONFIG
+  value: /etc/airflow-knative/config/airflow.cfg
+- name: AIRFLOW__DATABASE__SQL_ALCHEMY_CONN
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "airflow-knative.secretName.metadata" . }}
+      key: connection
+- name: AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "airflow-knative.secretName.metadata" . }}
+      key: connection-async
+      optional: true
+- name: AIRFLOW__CORE__FERNET_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "airflow-knative.secretName.fernet" . }}
+      key: fernet-key
+- name: AIRFLOW__API_AUTH__JWT_SECRET
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "airflow-knative.secretName.jwt" . }}
+      key: jwt-secret
+- name: AIRFLOW__API__SECRET_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "airflow-knative.secretName.api" . }}
+      key: api-secret-key
+{{- range .Values.secret }}
+- name: {{ .envName }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secretName }}
+      key: {{ .secretKey }}
+{{- end }}
+{{- with .Values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "airflow-knative.airflowMounts" -}}
+- name: config
+  mountPath: /etc/airflow-knative/config
+  readOnly: true
+- name: logs
+  mountPath: {{ .Values.airflowHome }}/logs
+- name: tmp
+  mountPath: /tmp
+{{- end }}
+
+{{- /*
+The pod of one of Airflow's parts. Takes a dict: root, component (name), values, ports, probes (each a handler or nothing),
+persistence (the logs volume is a claim), signingKey (the dispatcher's files are mounted), sidecar (a whole container).
+*/}}
+{{- define "airflow-knative.airflowPod" -}}
+{{- $root := .root }}
+{{- $values := .values -}}
+metadata:
+  labels:
+    {{- include "airflow-knative.labels" (list $root .component) | nindent 4 }}
+    {{- with $values.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    checksum/config: {{ include "airflow-knative.airflowConfig" $root | sha256sum }}
+    {{- with $values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "airflow-knative.serviceAccountName" (list $root .component $values) }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+  {{- include "airflow-knative.placement" (list $root .component $values) | nindent 2 }}
+  securityContext:
+    {{- $identity := dict "runAsUser" $root.Values.uid "runAsGroup" $root.Values.gid "fsGroup" $root.Values.gid "fsGroupChangePolicy" "OnRootMismatch" }}
+    {{- toYaml (mergeOverwrite $identity (deepCopy $root.Values.securityContexts.pod) (deepCopy $values.securityContexts.pod)) | nindent 4 }}
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if or $values.waitForMigrations.enabled $values.extraInitContainers }}
+  initContainers:
+    {{- if $values.waitForMigrations.enabled }}
+    - name: wait-for-airflow-migrations
+      image: {{ include "airflow-knative.image" (list $root "airflow") }}
+      imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
+      command: [airflow]
+      args: [db, check-migrations, --migration-wait-timeout, "600"]
+      env:
+        {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}
+      securityContext:
+        {{- include "airflow-knative.containerSecurity" (list $root $values) | nindent 8 }}
+      resources:
+        {{- toYaml $values.resources | nindent 8 }}
+      volumeMounts:
+        {{- include "airflow-knative.airflowMounts" $root | nindent 8 }}
+    {{- end }}
+    {{- with $values.extraInitContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+  containers:
+    - name: {{ .component }}
+      image: {{ include "airflow-knative.image" (list $root "airflow") }}
+      imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
+      command: {{ $values.command | default (list "airflow") | toJson }}
+      args: {{ $values.args | toJson }}
+      env:
+        {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}
+        {{- with $values.env }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with .ports }}
+      ports:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- range $probe, $handler := .probes }}
+      {{ $probe }}:
+        {{- toYaml (merge (deepCopy $handler) (index $values $probe)) | nindent 8 }}
+      {{- end }}
+      securityContext:
+        {{- include "airflow-knative.containerSecurity" (list $root $values) | nindent 8 }}
+      resources:
+        {{- toYaml $values.resources | nindent 8 }}
+      volumeMounts:
+        {{- include "airflow-knative.airflowMounts" $root | nindent 8 }}
+        {{- if .signingKey }}
+        - name: endpoints
+          mountPath: /etc/airflow-knative/endpoints
+          readOnly: true
+        - name: signing-key
+          mountPath: /etc/airflow-knative/signing-key
+          readOnly: true
+        {{- end }}
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    {{- with .sidecar }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with $values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  volumes:
+    - name: config
+      configMap:
+        name: {{ include "airflow-knative.fullname" $root }}-config
+    {{- if not .persistence }}
+    - name: logs
+      emptyDir: {}
+    {{- end }}
+    - name: tmp
+      emptyDir: {}
+    {{- if .signingKey }}
+    - name: endpoints
+      configMap:
+        name: {{ include "airflow-knative.fullname" $root }}-endpoints
+    - name: signing-key
+      secret:
+        secretName: {{ include "airflow-knative.secretName.signing" $root }}
+        # Read by the group alone, which is the pod's fsGroup.
+        defaultMode: 0440
+        items:
+          - key: private.pem
+            path: private.pem
+    {{- end }}
+    {{- with $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+
+{{- /* Where pods run. Takes (list root component its-values). */}}
+{{- define "airflow-knative.placement" -}}
+{{- $root := index . 0 }}
+{{- $values := index . 2 }}
+{{- $affinity := $values.affinity | default $root.Values.affinity -}}
+affinity:
+  {{- if $affinity }}
+  {{- toYaml $affinity | nindent 2 }}
+  {{- else }}
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels:
+              {{- include "airflow-knative.selector" . | nindent 14 }}
+  {{- end }}
+{{- with $values.nodeSelector | default $root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations | default $root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.topologySpreadConstraints | default $root.Values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- /* airflow.cfg. A percent sign would be the start of an interpolation. */}}
+{{- define "airflow-knative.airflowConfig" -}}
+{{- $root := . -}}
+{{- range $section, $options := .Values.config }}
+[{{ $section }}]
+{{- range $option, $value := $options }}
+{{ $option }} = {{ tpl (toString $value) $root | replace "%" "%%" | replace "\n" "\n  " }}
+{{- end }}
+{{ end }}
+{{- end }}
+
+{{- /* The volume that keeps logs, of a StatefulSet. Takes (list root persistence). */}}
+{{- define "airflow-knative.logsClaim" -}}
+{{- $persistence := index . 1 -}}
+persistentVolumeClaimRetentionPolicy:
+  whenDeleted: Delete
+  whenScaled: Retain
+volumeClaimTemplates:
+  - apiVersion: v1
+    kind: PersistentVolumeClaim
+    metadata:
+      name: logs
+    spec:
+      accessModes: [ReadWriteOnce]
+      {{- with $persistence.storageClassName }}
+      storageClassName: {{ . }}
+      {{- end }}
+      resources:
+        requests:
+          storage: {{ $persistence.size }}
+{{- end }}
