@@ -74,7 +74,7 @@ spec:
   serviceAccountName: {{ include "airflow-knative.serviceAccountName" (list $root .component $values) }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ int $values.terminationGracePeriodSeconds }}
   {{- include "airflow-knative.placement" (list $root .component $values) | nindent 2 }}
   securityContext:
     {{- $identity := dict "runAsUser" $root.Values.uid "runAsGroup" $root.Values.gid "fsGroup" $root.Values.gid "fsGroupChangePolicy" "OnRootMismatch" }}
@@ -215,7 +215,9 @@ priorityClassName: {{ . }}
 {{- range $section, $options := .Values.config }}
 [{{ $section }}]
 {{- range $option, $value := $options }}
-{{ $option }} = {{ tpl (toString $value) $root | replace "%" "%%" | replace "\n" "\n  " }}
+{{- /* Helm reads whole numbers as floating ones, which would be written with an exponent. */}}
+{{- $text := kindIs "float64" $value | ternary (toJson $value) (toString $value) }}
+{{ $option }} = {{ tpl $text $root | replace "%" "%%" | replace "\n" "\n  " }}
 {{- end }}
 {{ end }}
 {{- end }}

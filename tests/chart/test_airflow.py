@@ -1,0 +1,188 @@
+"""Airflow's own parts: configuration, jobs, logs, probes."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+
+import pytest
+import yaml
+from airflow.configuration import conf
+
+from airflow_knative.provider import get_provider_info
+
+from .rendering import EVERYTHING, LEAST, Chart, Object, environment, pods
+
+PARTS = {
+    "airflow-api-server": ["api-server"],
+    "airflow-scheduler": ["scheduler"],
+    "airflow-dag-processor": ["dag-processor"],
+    "airflow-triggerer": ["triggerer"],
+}
+
+
+def _config(chart: Chart, values: Object) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read_string(chart.one(values, "ConfigMap", "airflow-config")["data"]["airflow.cfg"])
+    return parser
+
+
+def _job(chart: Chart, values: Object, name: str) -> Object:
+    return chart.one(values, "Job", f"airflow-{name}")["spec"]["template"]
+
+
+def test_airflow_knows_every_option_of_the_configuration(chart: Chart) -> None:
+    ours = {
+        (section, option) for section, found in get_provider_info()["config"].items() for option in found["options"]
+    }
+    parser = _config(chart, {})
+    unknown = {
+        (section, option)
+        for section in parser.sections()
+        for option in parser[section]
+        if conf.get(section, option, fallback=None) is None and (section, option) not in ours
+    }
+    assert unknown == set()
+
+
+def test_the_executor_finds_its_files_where_the_scheduler_mounts_them(chart: Chart) -> None:
+    spec = pods(chart.render({}))["airflow-scheduler"]["spec"]
+    mounts = {it["name"]: it["mountPath"] for it in spec["containers"][0]["volumeMounts"]}
+    sources = {it["name"]: it.get("configMap") or it.get("secret") for it in spec["volumes"]}
+    knative = _config(chart, {})["knative"]
+    assert knative["endpoints"] == f"file://{mounts['endpoints']}/endpoints.json"
+    assert knative["signing_key"] == f"{mounts['signing-key']}/private.pem"
+    assert sources["endpoints"] == {"name": "airflow-endpoints"}
+    assert sources["signing-key"]["secretName"] == "airflow-signing-key"
+    # The user is not its owner, but in the group of the volume.
+    assert sources["signing-key"]["defaultMode"] == 0o440
+    assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
+
+
+@pytest.mark.parametrize("value", [4194304, 2.5, "50%", True, "{{ .Release.Name }}"])
+def test_a_value_of_the_configuration_arrives_as_it_is(chart: Chart, value: object) -> None:
+    found = _config(chart, {"config": {"knative": {"option": value}}})["knative"]["option"]
+    assert found == {True: "true", "{{ .Release.Name }}": "airflow"}.get(value, str(value))  # type: ignore[call-overload]
+
+
+def test_parts_run_what_they_are_called_and_read_the_configuration(chart: Chart) -> None:
+    for name, arguments in PARTS.items():
+        container = pods(chart.render({}))[name]["spec"]["containers"][0]
+        assert (container["command"], container["args"]) == (["airflow"], arguments)
+        (mount,) = (it["mountPath"] for it in container["volumeMounts"] if it["name"] == "config")
+        assert environment(container)["AIRFLOW_CONFIG"] == f"{mount}/airflow.cfg"
+        assert environment(container)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == {
+            "secretKeyRef": {"name": "airflow-metadata", "key": "connection"}
+        }
+
+
+def test_logs_are_written_to_the_volume_and_read_at_the_pods_own_name(chart: Chart) -> None:
+    folder = _config(chart, {})["logging"]["base_log_folder"]
+    for name, port in (("airflow-scheduler", 8793), ("airflow-triggerer", 8794)):
+        controller = chart.one({}, "StatefulSet", name)
+        container = controller["spec"]["template"]["spec"]["containers"][0]
+        assert {"name": "logs", "mountPath": folder} in container["volumeMounts"]
+        service = chart.one({}, "Service", controller["spec"]["serviceName"])
+        assert service["spec"]["clusterIP"] == "None"
+        assert [it["port"] for it in service["spec"]["ports"]] == [port]
+        assert controller["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
+
+
+def test_every_part_is_probed(chart: Chart) -> None:
+    for name in PARTS:
+        container = pods(chart.render({}))[name]["spec"]["containers"][0]
+        ports = {it["name"] for it in container.get("ports", [])}
+        for probe in ("startupProbe", "livenessProbe"):
+            handler = container[probe]
+            assert "exec" in handler or handler["httpGet"]["port"] in ports
+        patience = container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"]
+        assert patience >= 300
+    assert _config(chart, {})["scheduler"]["enable_health_check"] == "True"
+
+
+def test_values_change_probes_and_leave_the_rest_of_them(chart: Chart) -> None:
+    values = {"apiServer": {"livenessProbe": {"periodSeconds": 99}}}
+    probe = pods(chart.render(values))["airflow-api-server"]["spec"]["containers"][0]["livenessProbe"]
+    assert probe["periodSeconds"] == 99
+    assert probe["failureThreshold"] == 6
+    assert probe["httpGet"]["path"] == "/api/v2/version"
+
+
+def test_parts_wait_for_the_migration(chart: Chart) -> None:
+    for name in PARTS:
+        (wait,) = pods(chart.render({}))[name]["spec"]["initContainers"]
+        assert wait["args"][:2] == ["db", "check-migrations"]
+
+
+def test_the_migration_installs_the_wake_up_unless_it_is_off(chart: Chart) -> None:
+    script = _job(chart, {}, "run-airflow-migrations")["spec"]["containers"][0]["args"][0]
+    assert [line.removesuffix(" &&") for line in script.splitlines()] == [
+        "airflow db check --retry 60 --retry-delay 2",
+        "airflow db migrate",
+        "airflow sync-perm",
+        "airflow-knative wakeup install",
+    ]
+    for off in (False, "False", "off"):
+        script = _job(chart, {"config": {"knative": {"wakeup": off}}}, "run-airflow-migrations")
+        assert "wakeup" not in script["spec"]["containers"][0]["args"][0]
+
+
+def test_roles_are_written_by_the_jobs_and_not_by_every_start(chart: Chart) -> None:
+    assert _config(chart, {})["fab"]["update_fab_perms"] == "False"
+    for name in ("run-airflow-migrations", "create-user"):
+        variables = environment(_job(chart, {}, name)["spec"]["containers"][0])
+        assert variables["AIRFLOW__FAB__UPDATE_FAB_PERMS"] == "True"
+
+
+def test_the_users_password_is_typed_and_no_argument(chart: Chart, tmp_path: object) -> None:
+    values = {"createUserJob": {"defaultUser": {"username": "eve", "lastName": 'O\'Hara "x" $HOME'}}}
+    container = _job(chart, values, "create-user")["spec"]["containers"][0]
+    assert environment(container)["PASSWORD"] == {"secretKeyRef": {"name": "airflow-default-user", "key": "password"}}
+    # A stand-in for the command shows what it would get.
+    script = 'airflow() { for it in "$@"; do echo "argument: $it"; done; sed "s/^/typed: /"; }\n' + container["args"][0]
+    done = subprocess.run(
+        [*container["command"], script, *container["args"][1:]],
+        env={"PASSWORD": "p %s\\n w"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = done.stdout.splitlines()
+    assert said[:4] == ["argument: users", "argument: create", "argument: --role", "argument: Admin"]
+    assert 'argument: O\'Hara "x" $HOME' in said
+    assert said[-2:] == ["typed: p %s\\n w"] * 2
+
+
+def test_the_log_groomer_removes_what_is_old(chart: Chart, tmp_path: object) -> None:
+    values = {"scheduler": {"logGroomerSidecar": {"retentionDays": 3, "frequencyMinutes": 5}}}
+    groomer = pods(chart.render(values))["airflow-scheduler"]["spec"]["containers"][1]
+    assert environment(groomer) == {"LOGS": "/opt/airflow/logs", "RETENTION_DAYS": "3", "FREQUENCY_MINUTES": "5"}
+    assert groomer["volumeMounts"] == [{"name": "logs", "mountPath": "/opt/airflow/logs"}]
+    subprocess.run(["sh", "-nc", groomer["args"][0]], check=True)
+    assert len(pods(chart.render(LEAST))["airflow-scheduler"]["spec"]["containers"]) == 1
+
+
+def test_metrics_go_to_the_exporter(chart: Chart) -> None:
+    metrics = _config(chart, EVERYTHING)["metrics"]
+    service = chart.one(EVERYTHING, "Service", "airflow-statsd")
+    assert (metrics["statsd_on"], metrics["statsd_host"]) == ("True", service["metadata"]["name"])
+    assert metrics["statsd_port"] == str(service["spec"]["ports"][0]["port"])
+    mappings = chart.one(EVERYTHING, "ConfigMap", "airflow-statsd")["data"]["mappings.yml"]
+    for it in yaml.safe_load(mappings)["mappings"]:
+        assert re.fullmatch(r"airflow(\.[a-z_]+)+(\.\*)+", it["match"])
+    assert _config(chart, {})["metrics"]["statsd_on"] == "False"
+
+
+def test_the_embedded_database_writes_to_its_volume_only(chart: Chart) -> None:
+    (container,) = pods(chart.render(EVERYTHING))["airflow-postgresql"]["spec"]["containers"]
+    variables = environment(container)
+    assert variables["PGDATA"].startswith("/var/lib/postgresql/data/")
+    assert "POSTGRES_PASSWORD" not in variables
+    assert variables["POSTGRES_PASSWORD_FILE"] == "/etc/airflow-knative/postgresql/password"
+    assert container["args"] == ["postgres", "-c", "max_connections=200"]
+    assert {it["mountPath"] for it in container["volumeMounts"]} >= {
+        "/run/postgresql",
+        "/tmp",
+        "/var/lib/postgresql/data",
+    }

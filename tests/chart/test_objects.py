@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .rendering import EVERYTHING, EXTERNAL_DATABASE, LEAST, VALUES, WORKFLOWS, Chart, Object
+
+ACCOUNTS = {"airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-worker"}
+
+
+def _kinds(objects: list[Object]) -> set[tuple[str, str]]:
+    return {(it["kind"], re.sub(r"-[0-9a-f]{8}$", "-HASH", it["metadata"]["name"])) for it in objects}
+
+
+DEFAULTS = {
+    *(("ServiceAccount", name) for name in ACCOUNTS),
+    ("ServiceAccount", "airflow-create-user"),
+    ("ServiceAccount", "airflow-gateway"),
+    ("ServiceAccount", "airflow-postgresql"),
+    ("ServiceAccount", "airflow-run-airflow-migrations"),
+    ("ServiceAccount", "airflow-triggerer"),
+    ("ConfigMap", "airflow-config"),
+    ("ConfigMap", "airflow-endpoints"),
+    ("ConfigMap", "airflow-signing-key-public"),
+    ("Secret", "airflow-api-secret-key"),
+    ("Secret", "airflow-default-user"),
+    ("Secret", "airflow-fernet-key"),
+    ("Secret", "airflow-jwt-secret"),
+    ("Secret", "airflow-metadata"),
+    ("Secret", "airflow-postgresql"),
+    ("Secret", "airflow-signing-key"),
+    ("Deployment", "airflow-api-server"),
+    ("Deployment", "airflow-dag-processor"),
+    ("StatefulSet", "airflow-postgresql"),
+    ("StatefulSet", "airflow-scheduler"),
+    ("StatefulSet", "airflow-triggerer"),
+    ("Job", "airflow-create-user-HASH"),
+    ("Job", "airflow-run-airflow-migrations-HASH"),
+    ("Service", "airflow-api-server"),
+    ("Service", "airflow-postgresql"),
+    ("Service", "airflow-scheduler"),
+    ("Service", "airflow-triggerer"),
+    ("Service", "airflow-workflow-gateway"),
+    ("PodDisruptionBudget", "airflow-api-server"),
+    ("PodDisruptionBudget", "airflow-dag-processor"),
+    ("PodDisruptionBudget", "airflow-scheduler"),
+    ("PodDisruptionBudget", "airflow-triggerer"),
+    ("NetworkPolicy", "airflow-dag-processor"),
+    ("NetworkPolicy", "airflow-postgresql"),
+    ("NetworkPolicy", "airflow-scheduler"),
+    ("NetworkPolicy", "airflow-triggerer"),
+}
+
+
+def test_the_defaults_make_these_objects(chart: Chart) -> None:
+    assert _kinds(chart.render({})) == DEFAULTS
+
+
+def test_everything_adds_services_metrics_and_a_policy(chart: Chart) -> None:
+    added = {("Service", it["name"]) for it in WORKFLOWS} | {
+        (kind, "airflow-statsd") for kind in ("ConfigMap", "Deployment", "NetworkPolicy", "Service", "ServiceAccount")
+    }
+    assert _kinds(chart.render(EVERYTHING)) == DEFAULTS | added | {("NetworkPolicy", "airflow-api-server")}
+
+
+def test_an_external_database_leaves_nothing_of_the_embedded_one(chart: Chart) -> None:
+    assert _kinds(chart.render(EXTERNAL_DATABASE)) == {it for it in DEFAULTS if it[1] != "airflow-postgresql"}
+
+
+def test_what_is_turned_off_is_gone(chart: Chart) -> None:
+    gone = re.compile("triggerer|gateway|create-user|default-user|migrations")
+    left = {it for it in DEFAULTS if not gone.search(it[1]) and it[0] != "NetworkPolicy"}
+    assert _kinds(chart.render(LEAST)) == left
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_no_name_is_used_twice(chart: Chart, values: Object) -> None:
+    names = [(it["apiVersion"], it["kind"], it["metadata"]["name"]) for it in chart.render(values)]
+    assert len(names) == len(set(names))
+
+
+def test_labels_are_on_every_object_and_pod(chart: Chart) -> None:
+    for it in chart.render(EVERYTHING):
+        assert it["metadata"]["labels"]["team"] == "data"
+        assert it["metadata"]["labels"]["app.kubernetes.io/instance"] == "airflow"
+
+
+def test_a_job_gets_a_new_name_with_another_image_and_keeps_it_otherwise(chart: Chart) -> None:
+    def names(values: Object) -> set[str]:
+        return {it["metadata"]["name"] for it in chart.render(values) if it["kind"] == "Job"}
+
+    same = names({}) & names({"gateway": {"minScale": 2}})
+    assert len(same) == 2
+    assert not same & names({"images": {"airflow": {"tag": "other"}}})

@@ -1,0 +1,138 @@
+"""Secrets: generated, kept apart from everything that is readable, or named by the user."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from .rendering import EVERYTHING, EXISTING_SECRETS, EXTERNAL_DATABASE, Chart, Object, containers, pods, secret
+
+PASSWORDS: Object = {
+    "fernetKey": base64.urlsafe_b64encode(b"f" * 32).decode(),
+    "jwtSecret": "the-jwt-secret",
+    "apiSecretKey": "the-api-secret-key",
+    "createUserJob": {"defaultUser": {"password": "the-user-password"}},
+    "postgresql": {"auth": {"password": "the-database-password"}},
+}
+
+
+def _secrets(objects: list[Object]) -> set[str]:
+    found = {
+        base64.b64decode(value).decode() for it in objects if it["kind"] == "Secret" for value in it["data"].values()
+    }
+    return found | {it.rpartition("://")[2] for it in found if "://" in it}
+
+
+@pytest.mark.parametrize("values", [PASSWORDS, EVERYTHING, EXTERNAL_DATABASE], ids=["given", "generated", "external"])
+def test_no_secret_stands_outside_of_secrets(chart: Chart, values: Object) -> None:
+    values = {**values, "createUserJob": {"defaultUser": {"password": "the-user-password"}}}
+    objects = chart.render(values)
+    secrets = _secrets(objects)
+    assert "the-user-password" in secrets
+    readable = json.dumps([it for it in objects if it["kind"] != "Secret"])
+    for found in secrets:
+        assert found not in readable
+        assert base64.b64encode(found.encode()).decode() not in readable
+
+
+def test_every_given_value_reaches_its_secret(chart: Chart) -> None:
+    def value(name: str, key: str) -> str:
+        return secret(chart.one(PASSWORDS, "Secret", name), key)
+
+    assert value("airflow-fernet-key", "fernet-key") == PASSWORDS["fernetKey"]
+    assert value("airflow-jwt-secret", "jwt-secret") == "the-jwt-secret"
+    assert value("airflow-api-secret-key", "api-secret-key") == "the-api-secret-key"
+    assert value("airflow-default-user", "password") == "the-user-password"
+    assert value("airflow-postgresql", "password") == "the-database-password"
+
+
+def test_generated_secrets_are_long_and_differ_from_one_rendering_to_the_next(chart: Chart) -> None:
+    first, second = chart.render({}), chart.render({"labels": {"another": "rendering"}})
+    for name, key in (
+        ("airflow-jwt-secret", "jwt-secret"),
+        ("airflow-api-secret-key", "api-secret-key"),
+        ("airflow-fernet-key", "fernet-key"),
+        ("airflow-postgresql", "password"),
+        ("airflow-signing-key", "private.pem"),
+    ):
+        one, other = (
+            secret(next(it for it in objects if it["kind"] == "Secret" and it["metadata"]["name"] == name), key)
+            for objects in (first, second)
+        )
+        assert len(one) >= 32
+        assert one != other
+
+
+def test_the_generated_fernet_key_encrypts(chart: Chart) -> None:
+    key = secret(chart.one({}, "Secret", "airflow-fernet-key"), "fernet-key")
+    assert Fernet(key).decrypt(Fernet(key).encrypt(b"x")) == b"x"
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_workers_get_the_public_half_of_the_signing_key(chart: Chart, number: int) -> None:
+    values = {"labels": {"number": f"n{number}"}}
+    private = serialization.load_pem_private_key(
+        secret(chart.one(values, "Secret", "airflow-signing-key"), "private.pem").encode(), password=None
+    )
+    public = serialization.load_pem_public_key(
+        chart.one(values, "ConfigMap", "airflow-signing-key-public")["data"]["public.pem"].encode()
+    )
+    assert isinstance(private, Ed25519PrivateKey)
+    assert isinstance(public, Ed25519PublicKey)
+    public.verify(private.sign(b"a request"), b"a request")
+
+
+def test_the_database_url_is_of_the_embedded_database(chart: Chart) -> None:
+    password = secret(chart.one({}, "Secret", "airflow-postgresql"), "password")
+    assert secret(chart.one({}, "Secret", "airflow-metadata"), "connection") == (
+        f"postgresql+psycopg2://airflow:{password}@airflow-postgresql.flows.svc.cluster.local:5432/airflow"
+    )
+
+
+def test_the_url_of_an_external_database_is_quoted_for_both_drivers(chart: Chart) -> None:
+    found = chart.one(EXTERNAL_DATABASE, "Secret", "airflow-metadata")
+    place = "air%40flow:p%20w%2F%25@db.example:5432/airflow"
+    assert secret(found, "connection") == f"postgresql+psycopg2://{place}?sslmode=require"
+    assert secret(found, "connection-async") == f"postgresql+asyncpg://{place}?ssl=require"
+
+
+def test_existing_secrets_take_the_place_of_all(chart: Chart) -> None:
+    objects = chart.render(EXISTING_SECRETS)
+    assert [it["metadata"]["name"] for it in objects if it["kind"] == "Secret"] == []
+    text = json.dumps(objects)
+    for name in ("own-fernet", "own-jwt", "own-api", "own-signing", "own-metadata", "own-postgresql", "own-user"):
+        assert json.dumps(name) in text
+
+
+def test_only_the_scheduler_mounts_the_private_key(chart: Chart) -> None:
+    holders = {
+        name
+        for name, pod in pods(chart.render(EVERYTHING)).items()
+        if "airflow-signing-key" in json.dumps(pod["spec"].get("volumes", [])).replace("signing-key-public", "")
+    }
+    assert holders == {"airflow-scheduler"}
+
+
+def test_what_opens_the_database_volume_stays_with_it(chart: Chart) -> None:
+    def kept(values: Object) -> set[str]:
+        policy = "helm.sh/resource-policy"
+        objects = [it for it in chart.render(values) if it["kind"] == "Secret"]
+        return {it["metadata"]["name"] for it in objects if policy in it["metadata"].get("annotations", {})}
+
+    assert kept({}) == {"airflow-fernet-key", "airflow-postgresql"}
+    assert kept({"postgresql": {"persistence": {"enabled": False}}}) == set()
+    assert kept(EXTERNAL_DATABASE) == set()
+
+
+def test_no_command_line_names_a_variable_that_holds_a_secret(chart: Chart) -> None:
+    """Kubernetes puts the value of `$(NAME)` into the arguments, where every process can read it."""
+    for pod in pods(chart.render(EVERYTHING)).values():
+        for container in containers(pod):
+            assert "$(" not in json.dumps([*container.get("command", []), *container.get("args", [])]).replace(
+                "$((", ""
+            )
