@@ -19,7 +19,7 @@ def _allowed(chart: Chart, values: Object, target: str) -> set[str]:
                     selector["matchLabels"].items() <= labels.items()
                     and labels[expression["key"]] in expression["values"]
                 ):
-                    found.add(name.split("-HASH")[0])
+                    found.add(name)
     return found
 
 
