@@ -19,7 +19,7 @@ COMPILE := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint unit local-e2e bench-quick lock format clean
+.PHONY: help setup demo test lint unit chart local-e2e bench-quick lock format clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ setup: $(READY) ## Install everything a checkout needs into .venv, as locked
 demo: $(READY) ## Run a workflow through the gateway on this machine; KEEP=1 leaves it up
 	@KEEP=$(KEEP) scripts/demo.sh
 
-test: lint unit local-e2e ## Run every check that needs no cluster
+test: lint unit chart local-e2e ## Run every check that needs no cluster
 
 lint: $(READY) ## Check style, types, YAML and that the lock fits
 	$(BIN)/ruff check
@@ -40,6 +40,9 @@ lint: $(READY) ## Check style, types, YAML and that the lock fits
 
 unit: $(READY) ## Run the unit tests
 	$(BIN)/pytest tests/unit
+
+chart: $(READY) ## Render the Helm chart and validate what comes out (the first time, helm is built: 8 minutes)
+	$(BIN)/pytest tests/chart
 
 local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, real HTTP, on this machine
 	$(BIN)/pytest tests/local
