@@ -324,8 +324,33 @@ def _run_all(worker: Worker, tasks: list[tuple[str, int]], data: Any) -> dict[tu
     return {(xcom.task_id, xcom.map_index): xcom.value for xcom in xcoms}
 
 
-def test_the_seed_workflow_runs_where_there_is_no_database_at_all(tmp_path: Path) -> None:
-    workflows = Path(__file__).parents[2] / "workflows"
-    with Worker(tmp_path, workflows / "avg_distributed.py", "compute_avg_distributed") as worker:
-        tasks = [(name, -1) for name in ("extract", "compute_count", "compute_sum", "do_avg")]
-        assert _run_all(worker, tasks, [1, 2, 3, 4])["do_avg", -1] == 2.5
+ORDERS = {"1001": 301.27, "1002": 433.21, "1003": 502.22}
+EXAMPLES: list[tuple[str, str, list[tuple[str, int]], Any, Any]] = [
+    ("avg.py", "compute_avg", [("extract", -1), ("do_avg", -1)], [1, 2, 3, 4], 2.5),
+    (
+        "avg_distributed.py",
+        "compute_avg_distributed",
+        [("extract", -1), ("compute_count", -1), ("compute_sum", -1), ("do_avg", -1)],
+        [1, 2, 3, 4],
+        2.5,
+    ),
+    ("etl.py", "etl", [("extract", -1), ("transform", -1), ("load", -1)], ORDERS, None),
+    (
+        "etl_mapped.py",
+        "etl_mapped",
+        [("extract", -1), ("transform", 0), ("transform", 1), ("transform", 2), ("load", -1)],
+        ORDERS,
+        {"orders": 3, "total_order_value": 1236.7},
+    ),
+    ("benchmark.py", "benchmark_w1_d3", [("source", -1), ("step_1", -1), ("total", -1)], 5, 6),
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[one[1] for one in EXAMPLES])
+def test_every_example_runs_where_there_is_no_database_at_all(
+    tmp_path: Path, example: tuple[str, str, list[tuple[str, int]], Any, Any]
+) -> None:
+    file, dag_id, tasks, data, output = example
+    with Worker(tmp_path, Path(__file__).parents[2] / "workflows" / file, dag_id) as worker:
+        result = _run_all(worker, tasks, data)[tasks[-1]]
+        assert result == output if output is not None else result

@@ -34,10 +34,20 @@ class LoadedDag:
         self._bundle = bundle
 
     def parse(self, what: StartupDetails, _log: Any) -> task_runner.RuntimeTaskInstance:
-        """Stand in for `task_runner.parse`: the same result, without the work."""
+        """Stand in for `task_runner.parse`: the same result, without the work.
+
+        Raises:
+            AirflowKnativeError: the DAG has no such task.
+        """
+        task = self._dag.task_dict.get(what.ti.task_id)
+        if task is None:
+            raise AirflowKnativeError(
+                f"This worker's DAG {what.ti.dag_id!r} has no task {what.ti.task_id!r}, only "
+                f"{', '.join(sorted(self._dag.task_dict))}. Deploy the worker with the DAG file that Airflow has."
+            )
         return task_runner.RuntimeTaskInstance.model_construct(
             **what.ti.model_dump(exclude_unset=True),
-            task=self._dag.task_dict[what.ti.task_id],  # type: ignore[arg-type] # mapped ones too
+            task=task,  # type: ignore[arg-type] # mapped ones too
             bundle_instance=self._bundle,
             _ti_context_from_server=what.ti_context,
             max_tries=what.ti_context.max_tries,
