@@ -80,10 +80,9 @@ class Call:
     async def run(self) -> Result:
         """See the task instance through."""
         workload = self._message["workload"]
-        declared = self._context.learned.declared(
-            self._owner.dag_id, self._owner.task_id, self._message.get("knative") or {}
-        )
-        valid_for = float((self._message.get("knative") or {}).get("timeout", 600)) + _TOKEN_MARGIN
+        knative = self._message.get("knative") or {}
+        declared = self._context.learned.declared(self._owner.dag_id, self._owner.task_id, knative)
+        valid_for = float(knative.get("timeout", 600)) + _TOKEN_MARGIN
         try:
             request = await self._context.in_thread(
                 self._context.database.start, workload, declared=declared, valid_for=valid_for

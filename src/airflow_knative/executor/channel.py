@@ -11,12 +11,11 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-__all__ = ["ADOPT", "DONE", "READY", "RUN", "STOP", "WAKE", "Channel", "ChannelClosedError", "decode", "encode"]
+__all__ = ["ADOPT", "DONE", "READY", "RUN", "WAKE", "Channel", "ChannelClosedError", "decode", "encode"]
 
 # What a message's "type" can be. Executor to dispatcher:
 RUN: Final = "run"  # call, workload, knative, queued
 ADOPT: Final = "adopt"  # call, ti
-STOP: Final = "stop"
 # Dispatcher to executor:
 READY: Final = "ready"
 DONE: Final = "done"  # call, outcome, info

@@ -99,7 +99,7 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator
 
 def encode_record(record: Record) -> bytes:
     """Return the record as one line, its line feed included."""
-    return record.model_dump_json(exclude_defaults=False).encode() + b"\n"
+    return record.model_dump_json().encode() + b"\n"
 
 
 def decode_record(line: bytes) -> Record:
