@@ -11,11 +11,13 @@ BIN := $(VENV)/bin
 UV := build/uv/bin/uv
 RUN_UV := scripts/uv.sh $(PYTHON) $(UV)
 READY := $(VENV)/.ready
+# Ansible is large, and only what checks or makes clusters waits for it.
+READY_ANSIBLE := $(VENV)/.ready-ansible
 
 # Written bytecode decides how fast a worker starts, so nothing here may run without it.
 unexport PYTHONDONTWRITEBYTECODE
 COMPILE := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --all-extras --group dev --custom-compile-command 'make lock' pyproject.toml
+	--no-emit-find-links --all-extras --group dev --group ansible --custom-compile-command 'make lock' pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,11 +33,13 @@ demo: $(READY) ## Run a workflow through the gateway on this machine; KEEP=1 lea
 
 test: lint unit chart local-e2e ## Run every check that needs no cluster
 
-lint: $(READY) ## Check style, types, YAML and that the lock fits
+lint: $(READY) $(READY_ANSIBLE) ## Check style, types, YAML, roles and playbooks, and that the lock fits
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-playbook --syntax-check --inventory inventory/sample site.yml playbooks/*.yml
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
 	@scripts/check-lock.sh $(COMPILE)
 
 unit: $(READY) ## Run the unit tests
@@ -67,6 +71,11 @@ $(READY): requirements.lock pyproject.toml | $(UV)
 	$(RUN_UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock --compile-bytecode \
 		--editable '.[local]' --group dev
 	@$(BIN)/python -m compileall -q src
+	@touch $@
+
+$(READY_ANSIBLE): $(READY)
+	$(RUN_UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock --compile-bytecode \
+		--editable '.[local,cluster]' --group dev --group ansible
 	@touch $@
 
 $(UV): requirements.lock
