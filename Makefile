@@ -42,7 +42,7 @@ lint: $(READY) $(READY_ANSIBLE) ## Check style, types, YAML, roles and playbooks
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
 	@scripts/check-lock.sh $(COMPILE)
 
-unit: $(READY) ## Run the unit tests
+unit: $(READY) $(READY_ANSIBLE) ## Run the unit tests
 	$(BIN)/pytest tests/unit
 
 chart: $(READY) ## Render the Helm chart and validate what comes out (the first time, helm is built: 8 minutes)

@@ -39,8 +39,3 @@ def test_internal_variables_begin_with_an_underscore(role: Path) -> None:
     internal = role / "vars" / "main.yml"
     names = _read(internal) if internal.exists() else {}
     assert all(name.startswith(f"_{role.name}") for name in names)
-
-
-def test_preflight_knows_the_variables_of_every_role() -> None:
-    tasks = _read(REPOSITORY / "roles" / "preflight" / "tasks" / "inventory.yml")
-    assert sorted(tasks[0]["vars"]["_preflight_names"]) == [role.name for role in ROLES]
