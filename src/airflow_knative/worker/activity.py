@@ -32,6 +32,14 @@ __all__ = ["TaskProcess"]
 _NOBODY = UUID(int=0)
 
 
+class _JournalClient(Client):
+    """Opens no connection, so it needs no certificates: loading them costs as much as a warm task."""
+
+    @staticmethod
+    def _get_ssl_context_cached(*_files: str | None) -> bool:
+        return False
+
+
 class _LogSink:
     """The binary file under the task's structlog logger: each line becomes a record."""
 
@@ -83,7 +91,7 @@ class TaskProcess(ActivitySubprocess):
             processors=logging_processors(json_output=True),
             logger_name="task",
         ).bind()
-        client = Client(base_url="http://journal.invalid/", token="", transport=journal)
+        client = _JournalClient(base_url="http://journal.invalid/", token="", transport=journal)
         start: Any = WatchedSubprocess.start  # ActivitySubprocess.start would name the task instance already
         process: Self = start.__func__(
             cls, id=_NOBODY, client=client, target=target, logger=logger, new_process_group=True

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from airflow import settings as airflow_settings
 from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.dag_processing.importers import get_importer_registry
+from airflow.exceptions import AirflowClusterPolicySkipDag
 from airflow.sdk import TaskInstanceState
 from airflow.sdk.execution_time import task_runner
 
@@ -63,23 +67,12 @@ def load_dag(settings: WorkerSettings) -> LoadedDag:
     Raises:
         AirflowKnativeError: the file is missing or does not import, or the DAG or task is not in it.
     """
-    manager = DagBundlesManager()
-    bundle = _bundle_with(manager, settings.dag_file)
-    bag = BundleDagBag(
-        dag_folder=os.fspath(Path(bundle.path, settings.dag_file)),
-        safe_mode=False,
-        load_op_links=False,
-        bundle_path=bundle.path,
-        bundle_name=bundle.name,
-    )
-    if bag.import_errors:
-        raise AirflowKnativeError(
-            "\n".join(f"{file} does not import:\n{why}" for file, why in bag.import_errors.items())
-        )
-    dag = bag.dags.get(settings.dag_id)
+    bundle = _bundle_with(DagBundlesManager(), settings.dag_file)
+    dags = _import_file(bundle, settings.dag_file)
+    dag = dags.get(settings.dag_id)
     if dag is None:
         raise AirflowKnativeError(
-            f"{settings.dag_file} holds no DAG {settings.dag_id!r}, only {', '.join(sorted(bag.dags)) or 'none'}."
+            f"{settings.dag_file} holds no DAG {settings.dag_id!r}, only {', '.join(sorted(dags)) or 'none'}."
         )
     if settings.task_id is not None and settings.task_id not in dag.task_dict:
         raise AirflowKnativeError(
@@ -88,6 +81,39 @@ def load_dag(settings: WorkerSettings) -> LoadedDag:
     task_runner._register_deserialization_allowed_classes(dag, structlog.get_logger())  # noqa: SLF001
     warm_up(dag)
     return LoadedDag(dag, bundle)
+
+
+def _import_file(bundle: BaseDagBundle, dag_file: str) -> dict[str, DAG]:
+    """Return the DAGs of a file by id, as Airflow's DagBag does, which would import the scheduler's half of Airflow."""
+    path = os.fspath(Path(bundle.path, dag_file))
+    importer = get_importer_registry().get_importer(path)
+    if importer is None:
+        raise AirflowKnativeError(f"{dag_file} is no kind of file that Airflow finds DAGs in.")
+    if os.fspath(bundle.path) not in sys.path:
+        sys.path.append(os.fspath(bundle.path))
+    result = importer.import_file(path, bundle_path=bundle.path, bundle_name=bundle.name, safe_mode=False)
+    if result.errors:
+        raise AirflowKnativeError(
+            "\n".join(
+                f"{error.file_path or dag_file} does not import:\n{error.stacktrace or error.message}"
+                for error in result.errors
+            )
+        )
+    dags = {}
+    for dag in result.dags:
+        with contextlib.suppress(AirflowClusterPolicySkipDag):
+            _prepare(dag)
+            dags[dag.dag_id] = dag
+    return dags
+
+
+def _prepare(dag: DAG) -> None:
+    dag.validate()
+    dag.check_cycle()
+    dag.resolve_template_files()
+    airflow_settings.dag_policy(dag)
+    for task in dag.tasks:
+        airflow_settings.task_policy(task)
 
 
 def _bundle_with(manager: DagBundlesManager, dag_file: str) -> BaseDagBundle:

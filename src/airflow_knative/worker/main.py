@@ -17,8 +17,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-import uvicorn
-
 from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.wire import Verifier
 from airflow_knative.wire.keys import load_public
@@ -79,11 +77,15 @@ def _listen(settings: WorkerSettings) -> socket.socket:
 
 def _serve(settings: WorkerSettings, control: socket.socket, front: int, begun: float) -> int:
     # Imported here so that the front is up before: this is the long part of a cold start.
+    from airflow_knative.worker.lean import import_airflow  # noqa: PLC0415
+
+    import_airflow()
+    from airflow_knative.worker import slot  # noqa: F401, PLC0415 - before the freeze
     from airflow_knative.worker.dag import load_dag  # noqa: PLC0415
 
     dag = load_dag(settings)
-    gc.collect()
     gc.freeze()  # forked processes then share these pages for good
+    gc.enable()
     control.send(READY)
     task = f" task {settings.task_id}" if settings.task_id else ""
     print(  # noqa: T201
@@ -153,6 +155,10 @@ def _front_main(settings: WorkerSettings, verifier: Verifier, listener: socket.s
 async def _serve_front(
     settings: WorkerSettings, verifier: Verifier, listener: socket.socket, control: socket.socket
 ) -> None:
+    import uvicorn  # noqa: PLC0415 - here, where only the front pays for it, and beside Airflow's import
+
+    gc.freeze()
+    gc.enable()
     pool = SlotPool(control, settings.slots)
     front = Front(settings, pool, verifier)
     server = uvicorn.Server(

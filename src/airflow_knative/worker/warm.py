@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["warm_up"]
 
-# What the task runner imports while a task runs.
+# What supervisor and task runner import while a task runs.
 _IMPORTS: Final = (
     "airflow.sdk.definitions.asset.metadata",
     "airflow.sdk.execution_time.callback_runner",
     "airflow.sdk.execution_time.context",
     "airflow.sdk.execution_time.xcom",
+    "airflow.utils.net",
+    "encodings.idna",
     "jinja2.ext",
+    "setproctitle",
 )
 
 
