@@ -21,7 +21,7 @@ COMPILE := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint unit chart local-e2e bench-quick lock format clean
+.PHONY: help setup demo test lint unit chart local-e2e bench-quick images lock format clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, 
 
 bench-quick: $(READY) ## Time the seed workflow, warm, beside LocalExecutor as it comes and tuned (10 minutes)
 	$(BIN)/python benchmarks/quick.py
+
+images: $(READY_ANSIBLE) ## Build the images of Airflow, the workers and the gateway into podman's store, where their content changed
+	$(BIN)/ansible-playbook playbooks/images.yml --extra-vars images_push=false $(IMAGES_FLAGS)
 
 include mirror/mirror.mk
 

@@ -41,8 +41,8 @@ EXAMPLES = """
 RETURN = """
 _list:
   description: >-
-    For each pin a dictionary with its C(version), the names of its C(images), and C(files): by the last part of its
-    path, each file's C(url) and C(checksum) as get_url takes them.
+    For each pin a dictionary with its C(version), the names of its C(images) in a mirror and C(upstream_images), and
+    C(files): by the last part of its path, each file's C(url) and C(checksum) as get_url takes them.
   type: list
   elements: dict
 """
@@ -86,5 +86,12 @@ class LookupModule(LookupBase):  # type: ignore[misc] # Ansible has no types
                 }
                 for file in pin.files
             }
-            found.append({"version": pin.version, "files": files, "images": [image.name for image in pin.images]})
+            found.append(
+                {
+                    "version": pin.version,
+                    "files": files,
+                    "images": [image.name for image in pin.images],
+                    "upstream_images": [image.upstream or image.name for image in pin.images],
+                }
+            )
         return found

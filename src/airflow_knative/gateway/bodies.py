@@ -44,6 +44,10 @@ def _check_type(request: Request) -> None:
         media_type.startswith("application/") and media_type.endswith("+json")
     )
     encoding = request.headers.get("content-encoding", "identity").lower()
+    # What curl calls its --data when it is told nothing. A page in a browser can say the same without being asked
+    # whether it may call here, and the browser would add the user's password: such requests name their origin.
+    if media_type == "application/x-www-form-urlencoded":
+        is_json = not {"origin", "sec-fetch-site"} & set(request.headers)
     if is_json and charset in {"utf-8", "utf8", "us-ascii"} and encoding == "identity":
         return
     said = f"Content-Type {content_type!r}" if encoding == "identity" else f"Content-Encoding {encoding!r}"

@@ -52,7 +52,8 @@ async def test_bodies_that_are_refused(
     [
         {},
         {"content-type": "text/plain"},
-        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "application/x-www-form-urlencoded", "origin": "https://elsewhere.example"},
+        {"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "cross-site"},
         {"content-type": "application/json; charset=utf-16"},
         {"content-type": "application/json", "content-encoding": "gzip"},
     ],
@@ -65,7 +66,13 @@ async def test_bodies_that_are_not_said_to_be_json(
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "Application/JSON; charset=UTF-8", "application/vnd.api+json"]
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        "application/vnd.api+json",
+        "application/x-www-form-urlencoded",  # curl --data without a header
+    ],
 )
 async def test_content_types_that_are_json(client: httpx.AsyncClient, content_type: str) -> None:
     response = await client.post("/runWorkflow/avg", content=b'{"input":[1]}', headers={"content-type": content_type})
