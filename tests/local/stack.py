@@ -49,6 +49,9 @@ class Stack:
             "AIRFLOW__KNATIVE__HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__KNATIVE__LOST_WORKER_TIMEOUT": "15",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
         }
         done = self.command("local", "up", "--workflows", str(self.workflows), "--port-base", "0", **environment)
         assert done.returncode == 0, done.stdout + done.stderr

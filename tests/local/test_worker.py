@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -16,7 +17,7 @@ import pytest
 from airflow_knative.wire import TASK_PATH, Finished, Inputs, LogLine, Missed, Signer, Started, TaskRequest
 from airflow_knative.wire.keys import generate, load_private
 
-from .workers import Worker, eventually, finished, is_running, known, records, state_of, xcoms_of
+from .workers import RUN_ID, Worker, eventually, finished, is_running, known, records, state_of, xcoms_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,15 +37,20 @@ class Api:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.heartbeat_status = 204
+        self.running: dict[str, str] = {}
+        """State by task, for who asks whether a result arrived."""
         api = self
 
         class Handler(BaseHTTPRequestHandler):
             def _answer(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length") or 0))
                 what = self.path.rsplit("/", 1)[1]
-                api.calls.append((self.command, what))
                 status = api.heartbeat_status if what == "heartbeat" else 200
                 body = b'{"key":"greeting","value":"hello"}' if status == 200 else b""
+                if what.startswith("states?"):
+                    body = json.dumps({"task_states": {RUN_ID: api.running}}).encode()
+                else:
+                    api.calls.append((self.command, what))
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
@@ -122,8 +128,8 @@ def test_forged_tampered_and_unsigned_requests_are_refused(worker: Worker, tmp_p
     generate(tmp_path / "other" / "private.pem", tmp_path / "other" / "public.pem")
     forger = Signer(load_private(tmp_path / "other" / "private.pem"))
     forged = forger.sign(audience="service", ti_id=request.key[0], try_number=1, body=body)
-    expired = Signer(load_private(tmp_path / "private.pem"), valid_for=-60).sign(
-        audience="service", ti_id=request.key[0], try_number=1, body=body
+    expired = Signer(load_private(tmp_path / "private.pem")).sign(
+        audience="service", ti_id=request.key[0], try_number=1, body=body, valid_for=-60
     )
     other = worker.request("quick", conf={"data": 2})
     tries: list[tuple[bytes, dict[str, str], str]] = [
@@ -213,6 +219,51 @@ def test_what_was_sent_along_is_not_asked_for(worker: Worker, api: Api) -> None:
     answer = worker.run(request)
     assert [xcom.value for xcom in xcoms_of(request, answer)] == ["sent along"]
     assert api.calls == []
+
+
+def test_a_request_that_waited_is_claimed_before_it_runs(worker: Worker, api: Api) -> None:
+    request = worker.request("quick", conf={"data": 1}, api_url=api.url, claim=True)
+    assert state_of(worker.run(request)) == "success"
+    assert api.calls == [("PUT", "heartbeat")]
+
+
+@pytest.mark.parametrize(("status", "answered"), [(409, 409), (410, 409), (401, 409), (500, 503)])
+def test_a_request_that_cannot_be_claimed_does_not_run(
+    worker: Worker, api: Api, tmp_path: Path, status: int, answered: int
+) -> None:
+    api.heartbeat_status = status
+    request = worker.request("sleeper", conf={"data": str(tmp_path / "pid")}, api_url=api.url, claim=True)
+    with worker.stream(request) as response:
+        assert response.status_code == answered
+        assert f"{status}" in json.loads(response.read())["detail"]
+    assert not (tmp_path / "pid").exists()
+    api.heartbeat_status = 204
+    quick = worker.request("quick", conf={"data": 1}, api_url=api.url, claim=True)
+    assert state_of(worker.run(quick)) == "success"  # the slot is free
+
+
+def test_a_claim_waits_for_an_execution_api_that_is_away(worker: Worker, api: Api) -> None:
+    request = worker.request("quick", conf={"data": 1}, claim=True)  # nobody listens there
+    with worker.stream(request) as response:
+        assert response.status_code == 503
+    here = request.model_copy(update={"execution_api": request.execution_api.model_copy(update={"url": api.url})})
+    assert state_of(worker.run(here)) == "success"
+
+
+def test_a_result_that_nobody_took_to_airflow_is_taken_there(worker: Worker, api: Api) -> None:
+    api.running = {"quick": "running"}  # though the answer was sent to its last byte
+    assert state_of(worker.run(worker.request("quick", conf={"data": 1}, api_url=api.url))) == "success"
+    eventually(api.states)
+    assert api.calls == [("PUT", "heartbeat"), ("PUT", "rtif"), ("POST", "return_value"), ("PATCH", "state")]
+
+
+def test_a_result_that_nobody_took_is_taken_before_the_worker_ends(tmp_path: Path, api: Api) -> None:
+    api.running = {"quick": "running"}
+    with Worker(tmp_path, PROBE, "probe") as worker:
+        worker.run(worker.request("quick", conf={"data": 1}, api_url=api.url))
+        worker.process.terminate()
+        assert worker.process.wait(30) == 0
+    assert len(api.states()) == 1
 
 
 def _lose_caller_during_sleep(worker: Worker, api: Api, where: Path) -> int:

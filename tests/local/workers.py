@@ -198,6 +198,7 @@ def known(xcoms: list[XComValue], *tasks: str) -> Inputs:
 
 
 __all__ = [
+    "RUN_ID",
     "Worker",
     "eventually",
     "finished",

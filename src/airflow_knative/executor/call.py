@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
-from airflow_knative.executor.database import FencedOffError, NotRunnableError
+from airflow_knative.executor.database import Beat, FencedOffError, NotRunnableError
 from airflow_knative.executor.endpoints import NoEndpointError
 from airflow_knative.executor.journal import ForeignWriteError, Owner, WriteRefusedError, check_write
 from airflow_knative.executor.outcome import Outcome, Result
@@ -20,15 +21,17 @@ from airflow_knative.wire import Finished, LogLine, Missed, Started, WireError, 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from airflow_knative.errors import AirflowKnativeError
     from airflow_knative.executor.context import Context
     from airflow_knative.executor.endpoints import Endpoint
-    from airflow_knative.wire import Record, TaskRequest
+    from airflow_knative.wire import Fence, Record, TaskRequest
 
 __all__ = ["Call"]
 
 _FIRST_DELAY: Final = 0.05  # seconds; doubles up to the last
 _LAST_DELAY: Final = 5.0
 _TOKEN_MARGIN: Final = 300.0  # seconds a worker's token outlives its service's timeout
+_SIGNATURE_MARGIN: Final = 60.0  # seconds a signature outlives the time for which a request may wait
 
 # What can come of a request, besides a whole answer.
 _EXPECTED: Final = (
@@ -53,15 +56,33 @@ class Call:
         self._ti: dict[str, Any] = message["workload"]["ti"]
         self.ti_id = str(self._ti["id"])
         self._owner = Owner.of(self._ti)
+        self._task = self._owner.dag_id, self._owner.task_id
         self._stages: dict[str, float] = {"queued": message["queued"], "dispatched": time.time()}
         self._started: Started | None = None
         self._service: str | None = None
         self._finished: Finished | None = None
+        self._fence = context.database.new_fence()
+        self._held: datetime | None = None
+        self._made = time.monotonic()
         self._applier = _Applier(context, self._owner)
         self.last_heard = time.monotonic()
-        """When the worker last said something; of interest while `is_streaming`."""
-        self.is_streaming = False
+        """When the worker last said something; of interest while `is_listening`."""
+        self.is_listening = False
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def beat(self) -> Beat:
+        """What to heartbeat with."""
+        return Beat(self.ti_id, self._fence, self._held)
+
+    def take_beat(self, beat: Beat, *, is_lost: bool, held: datetime | None) -> None:
+        """Take in what became of a heartbeat: whether the task instance is another's by now, or still held."""
+        if beat.fence != self._fence:
+            return  # it was started again meanwhile
+        if self._held == beat.held:
+            self._held = held
+        if is_lost:
+            self.lose()
 
     def lose(self) -> None:
         """The task instance is not this call's any more: stop the worker."""
@@ -79,26 +100,38 @@ class Call:
 
     async def run(self) -> Result:
         """See the task instance through."""
-        workload = self._message["workload"]
-        knative = self._message.get("knative") or {}
-        declared = self._context.learned.declared(self._owner.dag_id, self._owner.task_id, knative)
-        valid_for = float(knative.get("timeout", 600)) + _TOKEN_MARGIN
         try:
-            request = await self._context.in_thread(
-                self._context.database.start, workload, declared=declared, valid_for=valid_for
-            )
+            # In place of this dispatcher's predecessor, where that had started it already.
+            request = await self._start(again=bool(self._message.get("again")))
         except NotRunnableError as error:
-            if error.state == "running" and self._message.get("again"):  # this dispatcher's predecessor started it
+            if error.state == "running" and self._message.get("again"):
                 return await self._context.watch(self._owner)
             return Result(Outcome.SETTLED)
         self._stages["running"] = time.time()
         self._context.beating[self.ti_id] = self
         try:
-            with TaskLog(workload["log_path"]) as log:
+            with TaskLog(self._message["workload"]["log_path"]) as log:
                 return await self._supervise(request, log)
         finally:
             self._context.beating.pop(self.ti_id, None)
             self._applier.cancel()
+
+    async def _start(self, *, again: bool) -> TaskRequest:
+        """Have Airflow take the task instance for running, behind a new fence."""
+        knative = self._message.get("knative") or {}
+        fence = self._context.database.new_fence()
+        held = None if self._context.promptness.expects(self._task) else datetime.now(UTC)
+        request = await self._context.patiently(
+            self._context.database.start,
+            self._message["workload"],
+            fence,
+            held=held,
+            again=again,
+            declared=self._context.learned.declared(*self._task, knative),
+            valid_for=float(knative.get("timeout", 600)) + _TOKEN_MARGIN,
+        )
+        self._fence, self._held, self._made = fence, held, time.monotonic()
+        return request
 
     async def _supervise(self, request: TaskRequest, log: TaskLog) -> Result:
         """Send the request and take in the answer, unless the task instance is taken away meanwhile."""
@@ -152,54 +185,95 @@ class Call:
     async def _fail(self, reason: str, log: TaskLog) -> Result:
         """Take the task instance from its worker, if it has one, and have the scheduler fail it."""
         log.event("error", reason)
-        await self._context.in_thread(self._context.database.fence_off, self._owner, self._context.database.fence)
+        await self._context.patiently(self._context.database.fence_off, self._owner, self._fence)
         return Result(Outcome.FAILED, reason)
 
     async def _send(self, request: TaskRequest, log: TaskLog) -> None:
         """Send the request, again and again while it surely did not start, and take in the answer."""
-        body = request.model_dump_json().encode()
-        deadline = time.monotonic() + self._context.settings.dispatch_retry_timeout
+        patience = self._context.settings.dispatch_retry_timeout
+        deadline = time.monotonic() + patience
         delay = _FIRST_DELAY
         while True:
+            begun = time.monotonic()
             try:
-                endpoint = self._context.endpoints.find(self._owner.dag_id, self._owner.task_id)
-                await self._send_once(endpoint, body, log)
+                await self._send_once(self._context.endpoints.find(*self._task), request, log)
             except (NoEndpointError, NotStartedError) as error:
-                pause = delay * random.uniform(0.5, 1.5)  # noqa: S311
-                # A full service slows dispatch down, and fails nothing.
-                if time.monotonic() + pause > deadline and not isinstance(error, BusyError):
-                    raise
-                if delay == _FIRST_DELAY:
-                    log.event("warning", f"{error} Trying again.")
-                await asyncio.sleep(pause)
-                delay = min(delay * 2, _LAST_DELAY)
+                trouble: AirflowKnativeError = error
+                request = await self._hold(request)
+            except BrokenOffError as error:
+                if self._started is not None or not request.claim:
+                    raise  # it may be running
+                request = await self._renew(error)
+                trouble = NotStartedError(f"{error} No worker has claimed the request.")
             else:
                 return
+            if isinstance(trouble, BusyError) or time.monotonic() - begun > patience:
+                deadline = time.monotonic() + patience  # a full service slows dispatch down, and fails nothing
+            pause = delay * random.uniform(0.5, 1.5)  # noqa: S311
+            if time.monotonic() + pause > deadline:
+                raise trouble
+            if delay == _FIRST_DELAY:
+                log.event("warning", f"{trouble} Trying again.")
+            await asyncio.sleep(pause)
+            delay = min(delay * 2, _LAST_DELAY)
+            if time.monotonic() - self._made > _TOKEN_MARGIN:
+                request = await self._renew(trouble)
 
-    async def _send_once(self, endpoint: Endpoint, body: bytes, log: TaskLog) -> None:
+    async def _renew(self, error: Exception) -> TaskRequest:
+        """Return a new request in place of one that nobody has claimed.
+
+        Raises:
+            BrokenOffError: somebody has.
+        """
+        try:
+            return await self._start(again=True)
+        except NotRunnableError:
+            raise BrokenOffError(str(error)) from error
+
+    async def _hold(self, request: TaskRequest) -> TaskRequest:
+        """Return the request for another time: one that has to be claimed, now that it has to wait."""
+        if request.claim:
+            return request
+        at = datetime.now(UTC)
+        if not await self._context.patiently(self._context.database.hold, self._owner, self._fence, at):
+            raise FencedOffError("The task instance is no longer running here.")
+        self._held = at
+        return request.model_copy(update={"claim": True})
+
+    async def _send_once(self, endpoint: Endpoint, request: TaskRequest, log: TaskLog) -> None:
+        body = request.model_dump_json().encode()
         token = self._context.signer.sign(
-            audience=endpoint.name, ti_id=self.ti_id, try_number=int(self._ti["try_number"]), body=body
+            audience=endpoint.name,
+            ti_id=self.ti_id,
+            try_number=int(self._ti["try_number"]),
+            body=body,
+            valid_for=endpoint.timeout + _SIGNATURE_MARGIN,
         )
         self._service = endpoint.name
         self._stages["sent"] = time.time()
-        async with self._context.workers.run(endpoint, body, token) as records:
-            self.is_streaming = True
-            try:
-                await self._take_in(records, log)
-            finally:
-                self.is_streaming = False
+        try:
+            with self._context.promptness.waiting(self._task) as taken:
+                async with self._context.workers.run(endpoint, body, token) as records:
+                    taken()
+                    await self._take_in(records, log)
+        finally:
+            self.is_listening = False
         self._stages["ended"] = time.time()
-        await self._applier.drain()
+        await self._applier.drain(self._fence)
 
     async def _take_in(self, records: AsyncIterator[list[Record]], log: TaskLog) -> None:
+        self.last_heard = time.monotonic()
+        self.is_listening = True
         async for batch in records:
-            self.last_heard = time.monotonic()
+            self.is_listening = False  # while the database is busy, it is not the worker who is silent
             log.lines([record.line for record in batch if isinstance(record, LogLine)])
             for record in batch:
                 self._take(record)
-            await self._applier.keep_up()
+            await self._applier.keep_up(self._fence)
             if self._finished is not None:
                 return
+            self.last_heard = time.monotonic()
+            self.is_listening = True
         raise BrokenOffError("The answer ended without its `finished` record.")
 
     def _take(self, record: Record) -> None:
@@ -257,22 +331,22 @@ class _Applier:
         self.received += 1
         self._pending.append(write)
 
-    async def keep_up(self) -> None:
+    async def keep_up(self, fence: Fence) -> None:
         """See to it that writes are being applied; wait only if too many are waiting."""
         if self._applying is not None and self._applying.done():
             self._applying.result()
             self._applying = None
         if self._applying is None and self._pending:
-            self._applying = asyncio.create_task(self._apply())
+            self._applying = asyncio.create_task(self._apply(fence))
         if len(self._pending) > self._MOST_PENDING:
-            await self.drain()
+            await self.drain(fence)
 
-    async def drain(self) -> None:
+    async def drain(self, fence: Fence) -> None:
         """Wait until every write is applied."""
         while self._applying is not None or self._pending:
             if self._applying is not None:
                 await asyncio.shield(self._applying)
-            await self.keep_up()
+            await self.keep_up(fence)
 
     def cancel(self) -> None:
         """Apply nothing more."""
@@ -280,24 +354,15 @@ class _Applier:
         if self._applying is not None:
             self._applying.cancel()
 
-    async def _apply(self) -> None:
+    async def _apply(self, fence: Fence) -> None:
         while self._pending:
             batch, self._pending = self._pending, []
-            if await self._persist(batch):
+            try:
+                settles = await self._context.patiently(
+                    self._context.database.apply, self._owner, fence, batch, settled=self.settled
+                )
+            except DBAPIError as error:
+                raise WriteRefusedError(f"Airflow's database refuses what the worker wrote: {error}") from error
+            if settles:
                 self.settled = True
                 self._context.wake()  # what comes next need not wait for the end of the answer
-
-    async def _persist(self, batch: list[Write]) -> bool:
-        """Apply a batch, trying again while the database is away: a replay of the same writes changes nothing."""
-        delay = _FIRST_DELAY
-        deadline = time.monotonic() + self._context.settings.dispatch_retry_timeout
-        while True:
-            try:
-                return await self._context.in_thread(
-                    self._context.database.apply, self._owner, batch, settled=self.settled
-                )
-            except DBAPIError:
-                if time.monotonic() + delay > deadline:
-                    raise
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _LAST_DELAY)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from airflow_knative.executor.claims import Promptness
 from airflow_knative.executor.inputs import Learned
 from airflow_knative.executor.outcome import Outcome, Result
 
@@ -32,6 +35,8 @@ _T = TypeVar("_T")
 
 _THREADS: Final = 8  # each holds one database connection while it works
 _WATCH_INTERVAL: Final = 2.0  # seconds
+_FIRST_DELAY: Final = 0.05  # seconds before the database is asked again; doubles up to the last
+_LAST_DELAY: Final = 5.0
 
 
 class Context:
@@ -56,8 +61,10 @@ class Context:
         self.wake = wake
         """Tells the scheduler that there is something to schedule."""
         self.learned = Learned()
+        self.promptness = Promptness()
         self.beating: dict[str, Call] = {}
         """Calls by task instance id, for which this dispatcher heartbeats."""
+        self._last_beat = time.monotonic()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="database")
 
     async def in_thread(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -65,22 +72,37 @@ class Context:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, functools.partial(function, *args, **kwargs))
 
+    async def patiently(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run something that blocks, again and again while the database is away: nobody gets any further then."""
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                return await self.in_thread(function, *args, **kwargs)
+            except (DBAPIError, PoolTimeoutError) as error:
+                if not _is_away(error):
+                    raise
+                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311
+                delay = min(delay * 2, _LAST_DELAY)
+
     async def heartbeat_once(self) -> None:
         """Heartbeat for every call; those whose task instance was taken away lose it."""
-        now = time.monotonic()
+        now, before = time.monotonic(), self._last_beat
+        self._last_beat = now
+        # After a pause of this very process, what came meanwhile is still to be read.
+        silent = now - before < self.settings.lost_worker_timeout / 2
         for call in list(self.beating.values()):
-            if call.is_streaming and now - call.last_heard > self.settings.lost_worker_timeout:
+            if silent and call.is_listening and now - call.last_heard > self.settings.lost_worker_timeout:
                 call.give_up()  # the worker says nothing any more: it must prove itself to the Execution API
-        ids = list(self.beating)
-        if not ids:
+        beats = [(call, call.beat) for call in self.beating.values()]
+        if not beats:
             return
-        for ti_id in await self.in_thread(self.database.heartbeat, ids):
-            if ti_id in self.beating:
-                self.beating[ti_id].lose()
+        lost, held = await self.in_thread(self.database.heartbeat, [beat for _, beat in beats])
+        for call, beat in beats:
+            call.take_beat(beat, is_lost=beat.ti_id in lost, held=held.get(beat.ti_id))
 
     async def end_of(self, owner: Owner) -> Result:
         """Tell how a try ended that is not running any more."""
-        return _end(owner, await self.in_thread(self.database.look, owner)) or Result(Outcome.SETTLED)
+        return _end(owner, await self.patiently(self.database.look, owner)) or Result(Outcome.SETTLED)
 
     async def watch(self, owner: Owner) -> Result:
         """Follow a task instance whose worker has no caller, until it is settled or silent for too long."""
@@ -102,7 +124,7 @@ class Context:
                         f"The worker was lost: no heartbeat of the task for {self.settings.lost_worker_timeout:g} s "
                         "([knative] lost_worker_timeout).",
                     )
-            except DBAPIError:
+            except (DBAPIError, PoolTimeoutError):
                 silent_since = datetime.now(UTC)  # while the database is away, no worker can prove itself
 
     def close(self) -> None:
@@ -117,3 +139,10 @@ def _end(owner: Owner, sighting: Sighting | None) -> Result | None:
     if sighting is not None and sighting.ti_id == owner.ti_id and sighting.state == "running":
         return None
     return Result(Outcome.SETTLED)
+
+
+def _is_away(error: DBAPIError | PoolTimeoutError) -> bool:
+    """Whether the database cannot be reached or cannot work now, rather than that it refuses what it was asked."""
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+        return True
+    return error.connection_invalidated

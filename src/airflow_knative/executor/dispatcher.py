@@ -37,6 +37,7 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 _LINE_LIMIT = 256 * 1024 * 1024  # bytes of one message from the executor
+_WAKE_BACKLOG = 4096  # bytes that the executor has not read yet, among which there is something to wake it
 
 
 class Dispatcher:
@@ -51,7 +52,8 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Tell the scheduler that there is something to schedule."""
-        self._tell({"type": channel.WAKE})
+        if self._writer.transport.get_write_buffer_size() < _WAKE_BACKLOG:
+            self._tell({"type": channel.WAKE})
 
     async def run(self, context: Context) -> None:
         """Serve until the executor is gone."""
@@ -60,8 +62,9 @@ class Dispatcher:
         woken = asyncio.create_task(self._wakeups())
         try:
             self._tell({"type": channel.READY})
-            while line := await self._reader.readline():
-                self._take(channel.decode(line))
+            with contextlib.suppress(ConnectionError):  # a scheduler that was killed
+                while line := await self._reader.readline():
+                    self._take(channel.decode(line))
         finally:
             for task in (beat, woken, *self._tasks):
                 task.cancel()

@@ -24,6 +24,7 @@ from airflow.utils.state import TaskInstanceState
 from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.executor import channel
 from airflow_knative.executor.channel import Channel, ChannelClosedError
+from airflow_knative.executor.claims import is_unclaimed
 from airflow_knative.executor.outcome import Outcome
 from airflow_knative.executor.settings import ExecutorSettings
 
@@ -114,11 +115,17 @@ class KnativeExecutor(BaseExecutor):
             self._keep_awake()
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
-        """Adopt what runs: its worker has lost its caller and reports by itself, which the dispatcher watches."""
+        """Adopt what runs: its worker has lost its caller and reports by itself, which the dispatcher watches.
+
+        What surely was not started is refused, and the scheduler queues it anew. It holds the rows' locks meanwhile, so
+        that no worker can claim one.
+        """
         refused = []
         for ti in tis:
-            if ti.state != TaskInstanceState.RUNNING:
-                refused.append(ti)  # no request was sent for it
+            if ti.key in self.running or ti.key in self.queued_tasks:
+                continue  # this scheduler's own, which has been so slow that it counted as dead
+            if ti.state != TaskInstanceState.RUNNING or is_unclaimed(ti.external_executor_id, ti.last_heartbeat_at):
+                refused.append(ti)
                 continue
             self.running.add(ti.key)
             self._hand_over(ti.key, {"type": channel.ADOPT, "ti": _identity(ti)})

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 
@@ -16,12 +16,23 @@ from airflow_knative.wire import PROBLEM_TYPE, TASK_PATH, Record, WireError, dec
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from aiohttp import AddrInfoType
+
     from airflow_knative.executor.endpoints import Endpoint
 
 __all__ = ["BrokenOffError", "BusyError", "NotStartedError", "RefusedError", "Workers"]
 
 _CHUNK: Final = 1 << 16
 _SHOWN: Final = 300
+_ANSWER_MARGIN: Final = 30.0  # seconds beyond a service's timeout, at which Knative itself answers with 504
+
+# A peer that vanishes without a word is found out within half a minute (tcp(7)).
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 
 
 class NotStartedError(AirflowKnativeError):
@@ -54,7 +65,7 @@ class Workers:
         self._session = aiohttp.ClientSession(
             # One connection a request: on a kept one that the other side just closed, nobody could tell whether
             # the request was read, and then it must not be sent again.
-            connector=aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=5),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=5, socket_factory=_socket),
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=self._connect_timeout),
             auto_decompress=False,
             trust_env=False,
@@ -78,12 +89,16 @@ class Workers:
         headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
         if endpoint.host:
             headers["host"] = endpoint.host
+        patience = endpoint.timeout + _ANSWER_MARGIN
         try:
-            response = await self._session.post(
-                f"{endpoint.url.rstrip('/')}{TASK_PATH}", data=body, headers=headers, allow_redirects=False
-            )
+            async with asyncio.timeout(patience):
+                response = await self._session.post(
+                    f"{endpoint.url.rstrip('/')}{TASK_PATH}", data=body, headers=headers, allow_redirects=False
+                )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, socket.gaierror) as error:
             raise NotStartedError(f"Service {endpoint.name} cannot be reached at {endpoint.url}: {error}") from error
+        except TimeoutError as error:
+            raise BrokenOffError(f"Service {endpoint.name} did not answer within {patience:g} s.") from error
         except (aiohttp.ClientError, OSError) as error:
             raise BrokenOffError(
                 f"The connection to service {endpoint.name} broke before it answered: {error!r}"
@@ -117,22 +132,27 @@ class Workers:
             )
 
 
+def _socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setblocking(False)
+    for option in _KEEPALIVE:
+        sock.setsockopt(*option)
+    return sock
+
+
 async def _refusal(endpoint: Endpoint, response: aiohttp.ClientResponse) -> AirflowKnativeError:
     """Tell what an answer other than 200 means for the request."""
     try:
         body = await response.content.read(_CHUNK)
     except (aiohttp.ClientError, OSError):
         body = b""
-    ours = response.content_type == PROBLEM_TYPE
-    said = f"Service {endpoint.name} answered {response.status}: {_text(body, ours=ours)}"
+    problem = _problem(body) if response.content_type == PROBLEM_TYPE else None
+    shown = str(problem["detail"]) if problem else body[:_SHOWN].decode(errors="replace").strip() or "nothing"
+    said = f"Service {endpoint.name} answered {response.status}: {shown}"
     status = response.status
-    if ours:
-        # Ours tell what they mean: 503 and 429 are for now, 409 says that it was started before, the rest is final.
-        if status in {429, 503}:
-            return BusyError(said)
-        if status == 401 and "expired" in said:  # noqa: PLR2004
-            return NotStartedError(said)
-        return BrokenOffError(said) if status == 409 else RefusedError(said)  # noqa: PLR2004
+    if problem is not None:
+        return _ours(status, str(problem.get("title")), said)
     if status == 404:  # noqa: PLR2004 - an ingress that does not know the service yet
         return NotStartedError(said)
     if status == 429 or (status == 503 and any(text in body for text in _FULL)):  # noqa: PLR2004
@@ -151,10 +171,25 @@ _NEVER_REACHED: Final = (
 _FULL: Final = (b"reset reason: overflow", b"activator overload", b"pending request queue full")
 
 
-def _text(body: bytes, *, ours: bool) -> str:
-    if ours:
-        try:
-            return str(json.loads(body)["detail"])
-        except (ValueError, KeyError, TypeError):
-            pass
-    return body[:_SHOWN].decode(errors="replace").strip() or "nothing"
+def _problem(body: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "detail" in found else None
+
+
+# Titles of the local activator's problems.
+_MAY_HAVE_STARTED: Final = "Worker went away"
+_NO_WORKER: Final = frozenset(
+    {"Worker does not answer", "Worker was ended while it started", "Worker was not ready in time"}
+)
+
+
+def _ours(status: int, title: str, said: str) -> AirflowKnativeError:
+    """Tell what a problem document means: a worker's, or the local activator's."""
+    if status == 409 or title == _MAY_HAVE_STARTED:  # noqa: PLR2004
+        return BrokenOffError(said)
+    if title in _NO_WORKER or (status == 401 and "expired" in said):  # noqa: PLR2004
+        return NotStartedError(said)
+    return BusyError(said) if status in {429, 503} else RefusedError(said)

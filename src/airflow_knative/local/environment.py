@@ -105,6 +105,8 @@ def airflow_environment(
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API__EXPOSE_CONFIG": "False",
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        # What a scheduler that died had queued waits for this look of the next one.
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         # The migration has done that.
         "AIRFLOW__FAB__UPDATE_FAB_PERMS": "False",
     }

@@ -77,6 +77,9 @@ class TaskRequest(_Model):
     version: int = PROTOCOL_VERSION
     turn: Annotated[str, Field(min_length=1)]
     """New each time that the task instance is started: a deferred or rescheduled one comes back as the same try."""
+    claim: bool = False
+    """Whether the Execution API must accept the worker's heartbeat behind `fence` before anything of the task runs: the
+    request may have waited so long that it is not wanted any more."""
     ti: JsonObject
     """The Execution API's `TaskInstance`: id (UUID), dag_id, task_id, run_id, try_number, map_index, ..."""
     dag_rel_path: str

@@ -39,13 +39,20 @@ class Claims:
 class Signer:
     """The executor's side."""
 
-    def __init__(self, key: Ed25519PrivateKey, *, valid_for: float = 300.0) -> None:
-        """Sign with `key`; `valid_for` is in seconds, some of which a request may spend waiting for a worker."""
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        """Sign with `key`."""
         self._key = key
-        self._valid_for = valid_for
 
-    def sign(self, *, audience: str, ti_id: str, try_number: int, body: bytes) -> str:
-        """Return the token for one request to the service named `audience`."""
+    def sign(self, *, audience: str, ti_id: str, try_number: int, body: bytes, valid_for: float = 300.0) -> str:
+        """Return the token for one request to the service named `audience`.
+
+        Args:
+            audience: name of the service.
+            ti_id: of the task instance.
+            try_number: of the task instance.
+            body: of the request.
+            valid_for: seconds, in which the request may wait for a worker.
+        """
         now = time.time()
         return jwt.encode(
             {
@@ -53,7 +60,7 @@ class Signer:
                 "aud": audience,
                 "sub": ti_id,
                 "iat": now,
-                "exp": now + self._valid_for,
+                "exp": now + valid_for,
                 "try": try_number,
                 "digest": _digest(body),
             },

@@ -27,6 +27,8 @@ from airflow_knative.wire import (
     problem,
 )
 from airflow_knative.wire.records import MEDIA_TYPE
+from airflow_knative.worker.execution_api import Verdict, heartbeat
+from airflow_knative.worker.receipts import Receipts
 
 if TYPE_CHECKING:
     from airflow_knative.wire import TaskRequest
@@ -68,6 +70,7 @@ class Front:
         self._verifier = verifier
         self._name = os.environ.get("HOSTNAME") or os.uname().nodename
         self.stopping = False
+        self.receipts = Receipts()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Serve one request."""
@@ -169,9 +172,26 @@ class Front:
                         await taking
                     self._pool.forget(call.request.once)
                     return
+                if call.request.claim:
+                    await self._claim(call.request)
                 await self._stream(taking.result(), call, gone, send)
         finally:
             gone.cancel()
+
+    async def _claim(self, request: TaskRequest) -> None:
+        """Make sure that the request is still wanted, after all its waiting, and that everybody knows it is taken."""
+        verdict, said = await asyncio.to_thread(heartbeat, request)
+        if verdict is Verdict.OURS:
+            return
+        self._pool.forget(request.once)
+        if verdict is Verdict.NOT_OURS:
+            raise _RefusedError(409, "No longer wanted", f"The Execution API refuses the claim of this request: {said}")
+        raise _RefusedError(
+            503,
+            "Execution API away",
+            f"This request has to be claimed at {request.execution_api.url}, which does not answer: {said}",
+            **{"retry-after": "1"},
+        )
 
     async def _stream(self, slot: Slot, call: _Call, gone: asyncio.Task[None], send: Any) -> None:
         gone.add_done_callback(lambda task: None if task.cancelled() else self._pool.lose_caller(slot))
@@ -181,14 +201,16 @@ class Front:
         headers = [(b"content-type", MEDIA_TYPE.encode()), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": encode_record(started), "more_body": True})
-        writes = 0
+        writes: list[bytes] = []
         async for line in slot.run(call.received, call.body):
-            writes += line.startswith(_WRITE_PREFIX)
+            if line.startswith(_WRITE_PREFIX):
+                writes.append(line)
             if not gone.done():
                 await send({"type": "http.response.body", "body": line, "more_body": True})
         if not slot.is_alive:
-            lost = Finished(state="failed", exit_code=-9, writes=writes, stages=Stages(received=call.received))
+            lost = Finished(state="failed", exit_code=-9, writes=len(writes), stages=Stages(received=call.received))
             await send({"type": "http.response.body", "body": encode_record(lost), "more_body": True})
+        self.receipts.keep(call.request, writes, doubtful=gone.done())
         await send({"type": "http.response.body", "body": b""})
 
 

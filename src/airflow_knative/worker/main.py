@@ -177,6 +177,7 @@ async def _serve_front(
         )
     )
     listening = asyncio.create_task(pool.listen())
+    keeping = asyncio.create_task(front.receipts.run())
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -195,4 +196,8 @@ async def _serve_front(
         # The server waits for connections; a task whose caller is gone has none.
         async with asyncio.timeout(settings.grace + _STOP_MARGIN):
             await pool.idle()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_MARGIN):
+            await front.receipts.drain()
     listening.cancel()
+    keeping.cancel()

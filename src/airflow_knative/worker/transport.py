@@ -7,6 +7,7 @@ sends all of it there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
@@ -41,8 +42,8 @@ class JournalTransport(httpx.BaseTransport):
         self._base_path = ""
         self._api: httpx.BaseTransport | None = None
         self.writes: list[Write] = []
-        self._forwarded = 0
-        """Writes up to here went to the Execution API by this worker itself, too."""
+        self._flushed = {False: 0, True: 0}
+        """Writes up to here went to the Execution API by this worker itself, too: XComs, all of them."""
         self.caller_lost = False
         self._is_own: bool | None = None
         """Whether the task instance is still this worker's; None until the Execution API said so."""
@@ -87,9 +88,10 @@ class JournalTransport(httpx.BaseTransport):
             states: whether writes beyond XComs are sent too.
 
         Raises:
-            httpx.HTTPError: the API cannot be reached.
+            httpx.HTTPError: the API cannot be reached, or cannot work now. What has not got there goes with the next
+                call.
         """
-        for write in self.writes[self._forwarded :]:
+        for write in self.writes[self._flushed[states] :]:
             if states or write.path.startswith("/xcoms/"):
                 url = httpx.URL(self._request.execution_api.url).copy_with(
                     path=self._base_path + write.path, params=write.query
@@ -99,8 +101,9 @@ class JournalTransport(httpx.BaseTransport):
                     for name in ("authorization", "airflow-api-version")
                     if name in like.headers
                 }
-                self._forward(httpx.Request(write.method, url, json=write.body, headers=headers)).read()
-        self._forwarded = len(self.writes)
+                request = httpx.Request(write.method, url, json=write.body, headers=headers)
+                _raise_if_away(self._forward(request), request)
+            self._flushed[states] += 1
 
     def _heartbeat(self, request: httpx.Request) -> httpx.Response:
         if not self.caller_lost:
@@ -111,7 +114,8 @@ class JournalTransport(httpx.BaseTransport):
         response.read()
         if response.is_success:
             self._is_own = True
-            self.flush(request, states=True)
+            with contextlib.suppress(httpx.HTTPError):  # the next one may get it there
+                self.flush(request, states=True)
         elif response.status_code in _NOT_OURS:
             self._is_own = False
         return response
@@ -120,15 +124,17 @@ class JournalTransport(httpx.BaseTransport):
         """After the end of a task without a caller, bring the Execution API what it has not got, if it is to have it.
 
         Args:
-            heartbeat: what to ask with whether the task instance is still this worker's, where that is not known.
+            heartbeat: what to ask with whether the task instance is still this worker's: a write that was sent before
+                may have taken effect although no answer came.
 
         Raises:
-            httpx.HTTPError: the API cannot be reached.
+            httpx.HTTPError: the API cannot be reached, or cannot work now.
         """
+        if self._is_own is False or self._flushed[True] == len(self.writes):
+            return
+        _raise_if_away(self._heartbeat(heartbeat), heartbeat)
         if self._is_own:
             self.flush(heartbeat, states=True)
-        elif self._is_own is None:
-            self._heartbeat(heartbeat)
 
     def _record(self, request: httpx.Request, path: str, query: dict[str, str]) -> httpx.Response:
         body = request.read()
@@ -143,7 +149,8 @@ class JournalTransport(httpx.BaseTransport):
         self._known.remember(write)
         self._emit(write)
         if self.caller_lost and self._is_own:
-            self.flush(request, states=True)
+            with contextlib.suppress(httpx.HTTPError):  # it goes with the next heartbeat, or after the end
+                self.flush(request, states=True)
         return self._answer(201, {"message": "recorded"}) if request.method == "POST" else self._answer(204)
 
     def _forward(self, request: httpx.Request) -> httpx.Response:
@@ -162,6 +169,15 @@ class JournalTransport(httpx.BaseTransport):
         """Close the connections to the Execution API."""
         if self._api is not None:
             self._api.close()
+
+
+def _raise_if_away(response: httpx.Response, request: httpx.Request) -> None:
+    """Raise for an answer that says nothing about the task instance: the API has no database, or is being replaced."""
+    response.read()
+    if response.is_server_error:
+        raise httpx.HTTPStatusError(
+            f"The Execution API answered {response.status_code}.", request=request, response=response
+        )
 
 
 def _without_body(request: httpx.Request) -> dict[str, str]:

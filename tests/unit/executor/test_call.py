@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 from datetime import UTC, datetime
@@ -14,11 +15,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from airflow_knative.executor import call as call_module
 from airflow_knative.executor.call import Call
 from airflow_knative.executor.context import Context
-from airflow_knative.executor.database import FencedOffError, NotRunnableError, Sighting
+from airflow_knative.executor.database import Beat, FencedOffError, NotRunnableError, Sighting
 from airflow_knative.executor.endpoints import Endpoint, NoEndpointError
 from airflow_knative.executor.journal import WriteRefusedError
 from airflow_knative.executor.outcome import Outcome, Result
@@ -64,33 +66,50 @@ class FakeDatabase:
     """Airflow's database as far as a call is concerned."""
 
     def __init__(self) -> None:
-        self.fence = FENCE
         self.state: str | None = "queued"
         self.owner_pid = 0
+        self.fences = itertools.count(FENCE.pid)
+        self.held: datetime | None = None
+        self.claimed = False
+        self.away = 0
         self.applied: list[Write] = []
         self.refuse: str | None = None
         self.last_heartbeat: datetime | None = None
         self.lock = threading.Lock()
 
-    def start(self, workload: dict[str, Any], **_: Any) -> TaskRequest:
-        if self.state != "queued":
+    def new_fence(self) -> Fence:
+        return FENCE.model_copy(update={"pid": next(self.fences)})
+
+    def start(
+        self, workload: dict[str, Any], fence: Fence, *, held: datetime | None, again: bool, **_: Any
+    ) -> TaskRequest:
+        self.be_away()
+        unclaimed = again and self.state == "running" and self.held is not None and not self.claimed
+        if self.state != "queued" and not unclaimed:
             raise NotRunnableError(self.state)
-        self.state, self.owner_pid = "running", FENCE.pid
+        self.state, self.owner_pid, self.held = "running", fence.pid, held
         return TaskRequest(
-            turn="first",
+            turn=str(fence.pid),
+            claim=held is not None,
             ti=workload["ti"],
             dag_rel_path="d.py",
             bundle_name="dags-folder",
             context={},
             api_version="v",
             execution_api=ExecutionApi(url="http://api/", token="t"),
-            fence=FENCE,
+            fence=fence,
         )
 
-    def apply(self, owner: Owner, writes: Sequence[Write], *, settled: bool) -> bool:
+    def be_away(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+
+    def apply(self, owner: Owner, fence: Fence, writes: Sequence[Write], *, settled: bool) -> bool:
         assert owner.ti_id == UUID(TI_ID)
+        self.be_away()
         with self.lock:
-            if not (settled or self.state == "running") or self.owner_pid != FENCE.pid:
+            if not (settled or self.state == "running") or self.owner_pid != fence.pid:
                 raise FencedOffError("not here")
             if self.refuse:
                 raise WriteRefusedError(self.refuse)
@@ -100,16 +119,28 @@ class FakeDatabase:
                 self.state = states[-1]
             return bool(states)
 
-    def heartbeat(self, ti_ids: list[str]) -> set[str]:
-        return set() if self.state == "running" and self.owner_pid == FENCE.pid else set(ti_ids)
+    def heartbeat(self, beats: list[Beat]) -> tuple[set[str], dict[str, datetime]]:
+        (beat,) = beats
+        if self.state != "running" or self.owner_pid != beat.fence.pid:
+            return {beat.ti_id}, {}
+        if beat.held is None or beat.held != self.held or self.claimed:
+            return set(), {}
+        self.held = datetime.now(UTC)
+        return set(), {beat.ti_id: self.held}
+
+    def hold(self, _owner: Owner, fence: Fence, at: datetime) -> bool:
+        self.held = at
+        return self.state == "running" and self.owner_pid == fence.pid
 
     def look(self, owner: Owner) -> Sighting | None:
+        self.be_away()
         if self.state is None:
             return None
         fence = Fence(hostname="scheduler", pid=self.owner_pid)
         return Sighting(ti_id=owner.ti_id, state=self.state, fence=fence, last_heartbeat=self.last_heartbeat)
 
     def fence_off(self, _owner: Owner, fence: Fence) -> bool:
+        self.be_away()
         mine = self.state == "running" and self.owner_pid == fence.pid
         if mine:
             self.owner_pid = 0
@@ -458,25 +489,151 @@ async def test_a_workers_refusal_is_final(stage: Stage, status: int) -> None:
     assert len(stage.requests) == 1
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 302])
-async def test_what_may_have_started_is_never_sent_again(stage: Stage, status: int) -> None:
+async def _break_off(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.abort()  # type: ignore[attr-defined]
+    return web.Response()
+
+
+def _plain(status: int) -> Callable[[web.Request], Any]:
     async def behave(_request: web.Request) -> web.Response:
         return web.Response(status=status, text="upstream connect error or disconnect/reset: connection termination")
 
-    stage.behaviour = behave
+    return behave
+
+
+MAYBE = {
+    **{str(status): _plain(status) for status in (500, 502, 503, 504, 302)},
+    "broken off": _break_off,
+    "taken before": _problem(409),
+    "worker went away": _problem(502, title="Worker went away"),
+}
+
+
+@pytest.mark.parametrize("behaviour", MAYBE.values(), ids=MAYBE.keys())
+@pytest.mark.parametrize("how", ["unasked", "claimed"])
+async def test_what_may_have_started_is_never_sent_again(stage: Stage, behaviour: Any, how: str) -> None:
+    """Neither a request that may be started unasked, nor one that a worker has claimed."""
+    stage.database.claimed = how == "claimed"
+    stage.context.promptness.expects = lambda _task: how == "unasked"  # type: ignore[method-assign]
+    stage.behaviour = behaviour
     assert (await stage.run()).outcome is Outcome.FAILED
-    assert len(stage.requests) == 1
+    assert [request["claim"] for request in stage.requests] == [how == "claimed"]
 
 
-async def test_a_connection_that_breaks_before_the_answer_is_never_tried_again(stage: Stage) -> None:
-    async def behave(request: web.Request) -> web.Response:
-        assert request.transport is not None
-        request.transport.abort()  # type: ignore[attr-defined]
-        return web.Response()
+@pytest.mark.parametrize("behaviour", MAYBE.values(), ids=MAYBE.keys())
+async def test_what_nobody_claimed_is_started_anew_behind_another_fence(stage: Stage, behaviour: Any) -> None:
+    stage.answers(STARTED, success(0), finished(1))
+    good = stage.behaviour
+
+    async def behave(request: web.Request) -> Any:
+        return await (behaviour if len(stage.requests) < 3 else good)(request)
 
     stage.behaviour = behave
-    assert (await stage.run()).outcome is Outcome.FAILED
-    assert len(stage.requests) == 1
+    assert await stage.run() == Result(Outcome.SETTLED)
+    fences = [request["fence"]["pid"] for request in stage.requests]
+    assert len(set(fences)) == 3
+    assert stage.database.owner_pid == fences[-1]
+    assert all(request["claim"] for request in stage.requests)
+    assert "No worker has claimed the request. Trying again." in stage.log
+
+
+async def test_what_nobody_ever_claims_fails_with_that_reason(stage: Stage) -> None:
+    stage.behaviour = _plain(502)
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert "answered 502" in str(result.reason)
+    assert "No worker has claimed the request" in str(result.reason)
+    assert stage.database.owner_pid == 0
+
+
+async def test_a_prompt_service_need_not_claim_until_it_is_full(stage: Stage) -> None:
+    stage.answers(STARTED, success(0), finished(1))
+    good = stage.behaviour
+    await stage.run()
+    stage.database.state = "queued"
+    await stage.run()
+    stage.database.state = "queued"
+
+    async def behave(request: web.Request) -> Any:
+        return await (_problem(503) if len(stage.requests) == 3 else good)(request)
+
+    stage.behaviour = behave
+    await stage.run()
+    assert [request["claim"] for request in stage.requests] == [True, False, False, True]
+
+
+async def test_heartbeats_keep_a_request_held_until_it_is_claimed(stage: Stage) -> None:
+    go_on = asyncio.Event()
+    stage.answers(STARTED, success(0), finished(1))
+    good = stage.behaviour
+
+    async def behave(request: web.Request) -> Any:
+        await go_on.wait()
+        return await good(request)
+
+    stage.behaviour = behave
+    call = stage.call()
+    running = asyncio.create_task(call.run())
+    while not stage.requests:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    first = call.beat.held
+    await stage.context.heartbeat_once()
+    second = call.beat.held
+    assert first is not None
+    assert second is not None
+    assert second > first
+    stage.database.claimed = True
+    await stage.context.heartbeat_once()
+    assert call.beat.held is None
+    go_on.set()
+    assert await running == Result(Outcome.SETTLED)
+
+
+async def test_a_database_that_is_away_costs_nothing_but_time(stage: Stage) -> None:
+    stage.database.away = 3
+
+    async def go_away(_request: web.Request, response: web.StreamResponse) -> None:
+        stage.database.away = 3
+        await response.write(XCOM + success(1) + finished(2))
+
+    stage.answers(STARTED, then=go_away)
+    assert await stage.run() == Result(Outcome.SETTLED)
+    assert [write.seq for write in stage.database.applied] == [0, 1]
+
+
+async def test_an_error_of_the_database_that_stays_fails_the_task(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> bool:
+        raise ProgrammingError("SELECT 1", {}, Exception("no such column"))
+
+    monkeypatch.setattr(stage.database, "apply", refuse)
+    stage.answers(STARTED, success(0), finished(1))
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert "no such column" in str(result.reason)
+
+
+async def test_a_paused_dispatcher_reads_what_came_meanwhile_before_it_gives_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(_request: web.Request, response: web.StreamResponse) -> None:
+        await go_on.wait()
+        await response.write(success(0) + finished(1))
+
+    stage.answers(STARTED, then=wait)
+    call = stage.call()
+    running = asyncio.create_task(call.run())
+    while not call.is_listening:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    call.last_heard -= 3600
+    stage.context._last_beat -= 3600
+    await stage.context.heartbeat_once()
+    go_on.set()
+    assert await running == Result(Outcome.SETTLED)
 
 
 async def test_a_service_that_comes_late_is_waited_for(stage: Stage) -> None:
@@ -504,6 +661,16 @@ async def test_a_service_that_refuses_connections_fails_the_task_with_that_reaso
     result = await stage.run()
     assert result.outcome is Outcome.FAILED
     assert "cannot be reached at http://127.0.0.1:9" in str(result.reason)
+
+
+async def test_a_call_again_starts_anew_what_nobody_claimed(stage: Stage) -> None:
+    stage.database.state = "running"
+    stage.database.owner_pid = 99
+    stage.database.held = datetime.now(UTC)
+    stage.answers(STARTED, success(0), finished(1))
+    assert await asyncio.wait_for(stage.call(again=True).run(), 30) == Result(Outcome.SETTLED)
+    assert stage.database.state == "success"
+    assert len(stage.requests) == 1
 
 
 async def test_a_call_again_follows_what_its_predecessor_started(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.executor import KnativeExecutor, channel
 from airflow_knative.executor import executor as executor_module
 from airflow_knative.executor.channel import Channel, decode, encode
+from airflow_knative.executor.claims import held_mark
 from airflow_knative.executor.settings import ExecutorSettings
 
 if TYPE_CHECKING:
@@ -207,8 +209,14 @@ def test_a_dispatcher_that_dies_is_replaced_and_told_what_was_under_way(
     assert executor.running == {key}
 
 
-def _ti(state: TaskInstanceState) -> Any:
-    return SimpleNamespace(id=uuid4(), key=TaskInstanceKey("d", state.value, "r", 1, -1), state=state)
+def _ti(state: TaskInstanceState, *, held: datetime | None = None) -> Any:
+    return SimpleNamespace(
+        id=uuid4(),
+        key=TaskInstanceKey("d", state.value, "r", 1, -1),
+        state=state,
+        external_executor_id=held and held_mark(held),
+        last_heartbeat_at=datetime.now(UTC),
+    )
 
 
 def test_what_runs_is_adopted_and_what_was_never_sent_is_not(
@@ -219,6 +227,28 @@ def test_what_runs_is_adopted_and_what_was_never_sent_is_not(
     message = dispatchers[0].receive()
     assert (message["type"], message["ti"]["id"]) == (channel.ADOPT, str(running.id))
     assert executor.running == {running.key}
+
+
+def test_what_waits_unclaimed_is_queued_anew_by_the_next_scheduler(
+    executor: KnativeExecutor, dispatchers: list[FakeDispatcher]
+) -> None:
+    now = datetime.now(UTC)
+    waiting, claimed = _ti(TaskInstanceState.RUNNING, held=now), _ti(TaskInstanceState.RUNNING, held=now)
+    waiting.last_heartbeat_at = now  # the dispatcher's last one
+    claimed.last_heartbeat_at = now + timedelta(microseconds=1)  # a worker's
+    assert executor.try_adopt_task_instances([waiting, claimed]) == [waiting]
+    assert dispatchers[0].receive()["ti"]["id"] == str(claimed.id)
+
+
+def test_what_is_its_own_is_left_alone(executor: KnativeExecutor, dispatchers: list[FakeDispatcher]) -> None:
+    key = _dispatch(executor, _workload())
+    call = dispatchers[0].receive()["call"]
+    for state in (TaskInstanceState.QUEUED, TaskInstanceState.RUNNING):
+        ti = _ti(state)
+        ti.key = key
+        assert executor.try_adopt_task_instances([ti]) == []
+    dispatchers[0].tell(type=channel.DONE, call=call, outcome="failed", info="why")
+    assert _sync(executor) == {key: TaskInstanceState.FAILED}
 
 
 def test_a_revoked_task_instance_is_forgotten(executor: KnativeExecutor, dispatchers: list[FakeDispatcher]) -> None:

@@ -22,7 +22,7 @@ def verifier(key: Ed25519PrivateKey) -> Verifier:
 
 
 def _sign(key: Ed25519PrivateKey, *, audience: str = "service-a", valid_for: float = 60.0) -> str:
-    return Signer(key, valid_for=valid_for).sign(audience=audience, ti_id="ti-1", try_number=2, body=BODY)
+    return Signer(key).sign(audience=audience, ti_id="ti-1", try_number=2, body=BODY, valid_for=valid_for)
 
 
 def test_a_signed_request_is_accepted(key: Ed25519PrivateKey, verifier: Verifier) -> None:

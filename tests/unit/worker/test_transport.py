@@ -137,6 +137,35 @@ def test_a_task_that_ended_before_it_could_ask_asks_before_it_reports(
     assert [path.rsplit("/", 1)[1] for _, path, _ in api.calls] == ["heartbeat", "state"]
 
 
+def test_a_write_that_the_api_could_not_take_goes_with_the_next_report(
+    client: httpx.Client, transport: JournalTransport, api: Api
+) -> None:
+    heartbeat = client.build_request("PUT", f"{BASE}/task-instances/{TI_ID}/heartbeat", json={})
+    transport.caller_lost = True
+    client.send(heartbeat)
+    api.status = 503  # its database is away
+    assert client.patch(f"{BASE}/task-instances/{TI_ID}/state", json={"state": "success"}).status_code == 204
+    with pytest.raises(httpx.HTTPStatusError, match="answered 503"):
+        transport.report(heartbeat)
+    api.status = 200
+    transport.report(heartbeat)
+    transport.report(heartbeat)
+    assert [path.rsplit("/", 1)[1] for _, path, _ in api.calls] == [
+        "heartbeat", "state", "heartbeat", "heartbeat", "state",
+    ]  # fmt: skip
+
+
+def test_what_was_skipped_for_an_others_sake_is_reported_in_the_end(
+    client: httpx.Client, transport: JournalTransport, api: Api
+) -> None:
+    client.put(f"{BASE}/task-instances/{TI_ID}/rtif", json={"f": "v"})
+    client.post(f"{XCOM}/key", json=1)
+    client.post(f"{BASE}/dag-runs/other/run", json={})
+    transport.caller_lost = True
+    client.put(f"{BASE}/task-instances/{TI_ID}/heartbeat", json={})
+    assert [path.rsplit("/", 1)[1] for _, path, _ in api.calls] == ["key", "run", "heartbeat", "rtif", "key"]
+
+
 def test_another_task_instances_xcoms_are_not_recorded(client: httpx.Client, api: Api, records: list[Record]) -> None:
     client.post(f"{BASE}/xcoms/d/other-run/t/key", json=1)
     assert records == []

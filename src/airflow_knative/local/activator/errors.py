@@ -18,11 +18,13 @@ class StartError(LocalError):
 
     Attributes:
         output: The last lines that it wrote.
+        by_signal: Whether it did not end by itself.
     """
 
-    def __init__(self, message: str, output: str = "") -> None:
+    def __init__(self, message: str, output: str = "", *, by_signal: bool = False) -> None:
         super().__init__(message)
         self.output = output
+        self.by_signal = by_signal
 
 
 class StartTimeoutError(StartError):

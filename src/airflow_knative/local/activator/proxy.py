@@ -99,6 +99,8 @@ class _Exchange:
             except StartTimeoutError as error:
                 return _problem(504, "Worker was not ready in time", str(error), output=error.output)
             except StartError as error:
+                if error.by_signal:
+                    return _problem(503, "Worker was ended while it started", str(error), retry_after=1)
                 return _problem(502, "Worker did not start", str(error), output=error.output)
             try:
                 return await self._forward(worker)

@@ -116,6 +116,7 @@ class Worker:
                 raise StartError(
                     f"a worker of {self.service.name} ended with {how} before it was ready; its log is {log}",
                     self.output(),
+                    by_signal=code < 0,
                 )
             if not ready.done():
                 await self.process.stop(within=1.0)
