@@ -1,4 +1,4 @@
-"""Tasks that write down each of their executions outside of Airflow."""
+"""Tasks that write down each of their executions outside of Airflow: in a row, mapped, deferred and retried."""
 
 from __future__ import annotations
 
@@ -8,34 +8,86 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import dag, get_current_context, task
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import BaseOperator, dag, get_current_context, task
+
+WORK = 0.8  # seconds
+A_FEW = {"retries": 3, "retry_delay": timedelta(seconds=0.5)}
 
 
-def _note(what: str) -> None:
+def note(what: str) -> None:
+    """Write one line: what, task, map index, try, process, Unix time."""
     context = get_current_context()
     ti = context["ti"]
-    line = f"{what} {ti.task_id} {ti.map_index} {ti.try_number} {os.getpid()}\n"
-    with Path(context["params"]["data"]).open("a") as ledger:  # O_APPEND: lines of many processes stay whole
+    line = f"{what} {ti.task_id} {ti.map_index} {ti.try_number} {os.getpid()} {time.time():.3f}\n"
+    with Path(context["params"]["data"]["ledger"]).open("a") as ledger:  # O_APPEND: lines of many stay whole
         ledger.write(line)
+
+
+def work(seconds: float = WORK) -> None:
+    note("start")
+    time.sleep(seconds)
+    note("end")
+
+
+class Deferred(BaseOperator):
+    """Waits for a trigger between two executions of the same try."""
+
+    def execute(self, context: Any) -> None:
+        note("defer")
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=1)), method_name="resume")
+
+    def resume(self, context: Any, event: Any = None) -> str:
+        work()
+        return "resumed"
 
 
 @dag(dag_id="ledgered", schedule=None, params={"data": None})
 def ledgered() -> Any:
+    """End as 10 + 20 + 30 + 40."""
+
     @task
     def once() -> list[int]:
-        _note("start")
-        time.sleep(1.5)
-        _note("end")
-        return [1, 2]
+        work()
+        return [1, 2, 3, 4]
 
-    @task(retries=3, retry_delay=timedelta(seconds=0.5))
-    def again(number: int) -> int:
-        _note("start")
-        time.sleep(1.5)
-        _note("end")
+    @task(**A_FEW)
+    def each(number: int) -> int:
+        work()
         return number * 10
 
-    again.expand(number=once())
+    @task
+    def total(numbers: Any) -> int:
+        work()
+        return sum(numbers)
+
+    @task(**A_FEW)
+    def stubborn() -> str:
+        work()
+        if get_current_context()["ti"].try_number == 1:
+            raise ValueError("It fails the first time.")
+        return "done"
+
+    numbers = once()
+    numbers >> [stubborn(), Deferred(task_id="deferred")]
+    return total(each.expand(number=numbers))
+
+
+@dag(dag_id="many", schedule=None, params={"data": None}, max_active_tasks=1000)
+def many() -> None:
+    """As many instances as asked for, each as long as asked for."""
+
+    @task
+    def numbers(params: Any = None) -> list[int]:
+        return list(range(params["data"]["count"]))
+
+    @task(**A_FEW)
+    def one(number: int, params: Any = None) -> int:
+        work(params["data"]["seconds"])
+        return number
+
+    one.override(executor_config={"knative": {"slots": 50, "max_scale": 4}}).expand(number=numbers())
 
 
 ledgered()
+many()
