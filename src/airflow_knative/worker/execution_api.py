@@ -1,12 +1,11 @@
 """What the front of a worker asks and tells the Execution API.
 
-With the standard library alone: the front starts before anything else of a worker, and waits for none of its imports.
-Everything here blocks: the front runs it in threads.
+With the standard library alone, and that late: the front starts before anything else of a worker, and nobody waits for
+its imports. Everything here blocks: the front runs it in threads.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -80,6 +79,8 @@ def deliver(request: TaskRequest, write: dict[str, Any]) -> None:
 def _call(
     request: TaskRequest, method: str, path: str, *, query: Sequence[tuple[str, Any]] = (), body: Any = None
 ) -> tuple[int, bytes]:
+    import http.client  # noqa: PLC0415
+
     api = urlsplit(request.execution_api.url)
     kind = http.client.HTTPSConnection if api.scheme == "https" else http.client.HTTPConnection
     connection = kind(api.hostname or "", api.port, timeout=_TIMEOUT)
