@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from .rendering import EVERYTHING, LEAST, VALUES, Chart, Object, containers, environment, ours, pods
@@ -26,12 +28,15 @@ def test_pods_meet_pod_security_restricted(chart: Chart, values: Object) -> None
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
-def test_pods_have_resources_and_no_token_of_kubernetes(chart: Chart, values: Object) -> None:
+def test_pods_have_resources_and_nobody_but_the_scheduler_a_token_of_kubernetes(chart: Chart, values: Object) -> None:
     objects = chart.render(values)
     accounts = {it["metadata"]["name"] for it in objects if it["kind"] == "ServiceAccount"}
     used = set()
-    for pod in pods(objects).values():
+    for name, pod in pods(objects).items():
         assert pod["spec"]["automountServiceAccountToken"] is False
+        holders = [it["name"] for it in containers(pod) if "kubernetes.io/serviceaccount" in json.dumps(it)]
+        assert holders == (["scheduler"] if name == "airflow-scheduler" else [])
+        assert name == "airflow-scheduler" or "serviceAccountToken" not in json.dumps(pod)
         used.add(pod["spec"]["serviceAccountName"])
         for container in ours(pod):
             assert container["resources"]["requests"]["memory"]
@@ -142,3 +147,16 @@ def test_without_persistence_logs_are_in_the_pod(chart: Chart) -> None:
     assert "volumeClaimTemplates" not in scheduler["spec"]
     assert {"name": "logs", "emptyDir": {}} in scheduler["spec"]["template"]["spec"]["volumes"]
     assert "initContainers" not in scheduler["spec"]["template"]["spec"]
+
+
+def test_the_schedulers_account_may_watch_knative_services_and_nothing_else(chart: Chart) -> None:
+    objects = chart.render(EVERYTHING)
+    (role,) = (it for it in objects if it["kind"] == "Role")
+    assert role["rules"] == [
+        {"apiGroups": ["serving.knative.dev"], "resources": ["services"], "verbs": ["get", "list", "watch"]}
+    ]
+    (binding,) = (it for it in objects if it["kind"] == "RoleBinding")
+    account = pods(objects)["airflow-scheduler"]["spec"]["serviceAccountName"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "flows"}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert not any(it["kind"].startswith("Cluster") for it in objects)

@@ -115,6 +115,8 @@ class Call:
         finally:
             self._context.beating.pop(self.ti_id, None)
             self._applier.cancel()
+            if self._context.remote_logs is not None:
+                self._context.remote_logs.upload(workload["log_path"], self._ti)
 
     async def _start(self, *, again: bool) -> TaskRequest:
         """Have Airflow take the task instance for running, behind a new fence."""
