@@ -171,4 +171,4 @@ def test_no_command_line_names_a_variable_that_holds_a_secret(chart: Chart) -> N
     for pod in pods(chart.render(EVERYTHING)).values():
         for container in containers(pod):
             said = [*container.get("command", []), *container.get("args", [])]
-            assert not [it for it in said if re.search(r"\$\([A-Za-z_]", it)]
+            assert not [it for it in said if re.search(r"(?<!\$)\$\([A-Za-z_][A-Za-z0-9_]*\)", it)]
