@@ -74,7 +74,9 @@ _WORKFLOW: Final = {
 
 _BY_NAME: Final[dict[str, dict[str, Any]]] = {
     **dict.fromkeys(("annotations", "podAnnotations", "labels", "nodeSelector"), _LABELS),
-    **dict.fromkeys(("tolerations", "topologySpreadConstraints", "imagePullSecrets", "mappings", "from", "metrics"), _OBJECTS),
+    **dict.fromkeys(
+        ("tolerations", "topologySpreadConstraints", "imagePullSecrets", "mappings", "from", "metrics"), _OBJECTS
+    ),
     **dict.fromkeys(("volumes", "volumeMounts", "extraObjects"), _OBJECTS),
     **dict.fromkeys(("extraContainers", "extraInitContainers", "extraVolumes", "extraVolumeMounts"), _OBJECTS),
     **dict.fromkeys(("command", "args"), _TEXTS),

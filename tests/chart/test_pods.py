@@ -116,9 +116,27 @@ def test_extra_values_reach_the_pods(chart: Chart) -> None:
         assert spec["nodeSelector"] == {"disk": "ssd"}
         assert spec["tolerations"] == EVERYTHING["tolerations"]
         assert spec["imagePullSecrets"] == [{"name": "pull"}]
+        (spread,) = spec["topologySpreadConstraints"]
+        labels = found[name]["metadata"]["labels"]
+        assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+        assert spread["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == name.removeprefix("airflow-")
+        for container in (it for it in ours(found[name]) if it["name"] != "scheduler-log-groomer"):
+            assert container["envFrom"] == [{"secretRef": {"name": "airflow-connections"}}]
+            assert EVERYTHING["volumeMounts"][0] in container["volumeMounts"]
         variables = environment(spec["containers"][0])
         assert variables["AIRFLOW__CORE__DEFAULT_TIMEZONE"] == "utc"
         assert variables["AIRFLOW_CONN_DB"] == {"secretKeyRef": {"name": "conn", "key": "url"}}
+
+
+def test_values_for_all_parts_reach_the_jobs(chart: Chart) -> None:
+    found = {name[:-9]: pod["spec"] for name, pod in pods(chart.render(EVERYTHING)).items()}
+    migration = found["airflow-run-airflow-migrations"]
+    assert migration["priorityClassName"] == "high"
+    assert environment(migration["containers"][0])["A"] == "1"
+    for name in ("airflow-run-airflow-migrations", "airflow-create-user"):
+        assert found[name]["nodeSelector"] == {"disk": "ssd"}
+        assert found[name]["containers"][0]["envFrom"] == [{"secretRef": {"name": "airflow-connections"}}]
+        assert EVERYTHING["volumes"][0] in found[name]["volumes"]
 
 
 def test_a_changed_configuration_rolls_airflow_and_nothing_else(chart: Chart) -> None:
