@@ -5,7 +5,7 @@ MIRROR_OUT ?= dist/mirror
 MIRROR_SOURCE ?= build
 MIRROR := $(BIN)/python -m airflow_knative.mirror
 
-.PHONY: mirror mirror-tools mirror-verify test-cluster
+.PHONY: mirror mirror-tools mirror-verify test-cluster test-cluster-full
 
 mirror-tools:
 	@mirror/tools.sh $(MIRROR_SOURCE)
@@ -16,6 +16,18 @@ mirror: $(READY) mirror-tools ## Fill dist/mirror with every file and image that
 mirror-verify: $(READY) ## Compare every byte of the mirror with its manifest
 	$(MIRROR) verify --out $(MIRROR_OUT)
 
-test-cluster: mirror ## Run the tests that start real nodes (as root)
+# Molecule, with a machine's own nodes and the mirror served to them.
+MOLECULE := PATH="$(CURDIR)/$(BIN):$$PATH" AIRFLOW_KNATIVE_MIRROR="$(abspath $(MIRROR_OUT))" \
+	$(BIN)/molecule --base-config molecule/shared/base.yml test --scenario-name
+
+test-cluster: mirror $(READY_ANSIBLE) ## Run the tests that start real nodes (as root)
 	$(MIRROR) build --source $(MIRROR_SOURCE) --set test --out $(MIRROR_OUT)
 	$(BIN)/pytest tests/cluster --timeout 900
+	$(MOLECULE) default
+	$(MOLECULE) multinode
+	@echo "Left to make test-cluster-full: upgrades of Kubernetes, nodes that go and come back, a cluster that is reset" \
+		"and made again."
+
+test-cluster-full: test-cluster ## Run them all: also the life of a cluster, from an older version on (1 hour)
+	$(MIRROR) build --source $(MIRROR_SOURCE) --set upgrade --out $(MIRROR_OUT)
+	$(MOLECULE) day2

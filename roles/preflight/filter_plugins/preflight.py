@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import ipaddress
 import re
@@ -77,12 +78,13 @@ def _problem(name: str, value: object, allowed: str, mend: str) -> str:
     return f"{name} is {_text(value)}; allowed is {allowed}. {mend}"
 
 
-def _groups(groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _groups(groups: Mapping[str, Sequence[str]], kubeconfig: str) -> Iterator[str]:
     control = groups.get(_CONTROL_PLANE, [])
-    if not control:
+    if not control and (groups.get(_WORKERS) or not kubeconfig):
         yield (
             f"group {_CONTROL_PLANE} has no host; allowed is one, or several with kubernetes_endpoint."
-            f" Name the host of the control plane there, and the others in the group {_WORKERS}."
+            f" Name the host of the control plane there, and the others in the group {_WORKERS}. For a cluster that is"
+            " there already, leave both groups out and set kubernetes_kubeconfig."
         )
     for host in control:
         if host in groups.get(_WORKERS, []):
@@ -199,6 +201,64 @@ def _addresses(given: Given, options: Options) -> Iterator[str]:
                 yield _problem(name, str(value), f"an address outside {other} ({network})", mend)
 
 
+def _range(text: str) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]:
+    """First and last address of ``first-last`` or of a network."""
+    if "/" in text:
+        network = ipaddress.IPv4Network(text)
+        return network[0], network[-1]
+    first, last = (ipaddress.IPv4Address(end.strip()) for end in text.split("-"))
+    if first > last:
+        raise ValueError(f"{first} comes after {last}")
+    return first, last
+
+
+def _ranges(value: object) -> Iterator[tuple[str, ipaddress.IPv4Address, ipaddress.IPv4Address]]:
+    for text in value if isinstance(value, list) else []:
+        with contextlib.suppress(ValueError):
+            yield str(text), *_range(str(text))
+
+
+def outside(addresses: Sequence[str], networks: Sequence[str]) -> list[str]:
+    """Which of these ranges do not lie in one of these networks."""
+    known = [ipaddress.IPv4Network(network, strict=False) for network in networks]
+    return [
+        text
+        for text, first, last in _ranges(list(addresses))
+        if not any(first in network and last in network for network in known)
+    ]
+
+
+def _pool(given: Given, options: Options) -> Iterator[str]:
+    """Addresses of load balancers: nothing else may have them."""
+    value = _value(given, "metallb_addresses", [])
+    mend = "Choose free addresses of the nodes' own network."
+    for text in value if isinstance(value, list) else []:
+        try:
+            _range(str(text))
+        except ValueError as error:
+            yield _problem("metallb_addresses", text, f"first-last or a network of IPv4 addresses ({error})", mend)
+    for name in ("kubernetes_pod_cidr", "kubernetes_service_cidr"):
+        with contextlib.suppress(ValueError):
+            network = ipaddress.IPv4Network(str(_value(given, name, options[name]["default"])))
+            for text, first, last in _ranges(value):
+                if first <= network[-1] and network[0] <= last:
+                    yield _problem("metallb_addresses", text, f"what is not in {name} ({network})", mend)
+
+
+def _pool_takes_hosts(hosts: Mapping[str, Given]) -> Iterator[str]:
+    found: dict[str, set[str]] = {}
+    for given in hosts.values():
+        for text, first, last in _ranges(_value(given, "metallb_addresses", [])):
+            for host, its in hosts.items():
+                for name in ("ansible_host", "kubernetes_node_ip"):
+                    with contextlib.suppress(ValueError):
+                        if first <= ipaddress.IPv4Address(str(_value(its, name))) <= last:
+                            found.setdefault(text, set()).add(host)
+    for text, taken in found.items():
+        allowed = f"what no host has, and {', '.join(sorted(taken))} {'has' if len(taken) == 1 else 'have'} one of it"
+        yield _problem("metallb_addresses", text, allowed, "Choose free addresses of the nodes' own network.")
+
+
 def _of_host(given: Given, options: Options) -> Iterator[str]:
     yield from _known(given, options)
     yield from _types(given, options)
@@ -206,6 +266,7 @@ def _of_host(given: Given, options: Options) -> Iterator[str]:
     yield from _url("artifacts_image_mirror", "", given)
     yield from _registries(given)
     yield from _addresses(given, options)
+    yield from _pool(given, options)
 
 
 def _endpoint(hosts: Mapping[str, Given], control: Sequence[str]) -> Iterator[str]:
@@ -259,27 +320,31 @@ def options_of(folder: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def problems(hostvars: Mapping[str, Given], groups: Mapping[str, Sequence[str]], options: Options) -> list[str]:
+def problems(
+    hostvars: Mapping[str, Given], groups: Mapping[str, Sequence[str]], options: Options, kubeconfig: str = ""
+) -> list[str]:
     """What is wrong in an inventory, each with variable, value, what is allowed and the mend.
 
     Args:
         hostvars: each host's variables, from the inventory alone.
         groups: each group's hosts.
         options: every variable that is read, with its argument spec.
+        kubeconfig: that of a cluster which is there already, where the inventory has no hosts.
 
     Returns:
         nothing when the inventory is sound.
     """
-    found = list(_groups(groups))
+    found = list(_groups(groups, kubeconfig))
     control = groups.get(_CONTROL_PLANE, [])
-    hosts = {name: hostvars[name] for name in dict.fromkeys([*control, *groups.get(_WORKERS, [])])}
+    names = list(dict.fromkeys([*control, *groups.get(_WORKERS, [])]))
+    hosts = {name: hostvars[name] for name in names or (["localhost"] if kubeconfig else [])}
     # What is wrong on many hosts is said once.
     said: dict[str, list[str]] = {}
     for host, given in hosts.items():
         for problem in _of_host(given, options):
             said.setdefault(problem, []).append(host)
     found += [f"{', '.join(where)}: {problem}" for problem, where in said.items()]
-    found += [*_endpoint(hosts, control), *_twice(hosts)]
+    found += [*_endpoint(hosts, control), *_twice(hosts), *_pool_takes_hosts(hosts)]
     for name in _CLUSTERS_OWN:
         found += _same(hosts, name)
     return found
@@ -290,4 +355,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
-        return {"preflight_options": options_of, "preflight_problems": problems}
+        return {"preflight_options": options_of, "preflight_outside": outside, "preflight_problems": problems}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -112,6 +113,45 @@ def test_a_wrong_value_is_named_with_its_mend(variables: dict[str, Any], said: l
         assert text in problem
 
 
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        (["192.0.2.200"], ["'192.0.2.200'; allowed is first-last or a network of IPv4 addresses"]),
+        (["192.0.2.220-192.0.2.200"], ["192.0.2.220 comes after 192.0.2.200"]),
+        (["192.0.2.1/24"], ["host bits set"]),
+        (
+            ["10.244.255.250-10.245.0.5"],
+            ["what is not in kubernetes_pod_cidr (10.244.0.0/16)", "Choose free addresses"],
+        ),
+        (["10.96.0.0/28"], ["what is not in kubernetes_service_cidr (10.96.0.0/12)"]),
+        (
+            ["192.0.2.10-192.0.2.20"],
+            ["'192.0.2.10-192.0.2.20'; allowed is what no host has, and one, two have one of it"],
+        ),
+    ],
+)
+def test_load_balancers_have_addresses_of_their_own(addresses: list[str], said: list[str]) -> None:
+    pool = {"metallb_addresses": addresses}
+    options = {**OPTIONS, "metallb_addresses": {"type": "list", "elements": "str", "default": []}}
+    hosts = {"one": {**pool, "ansible_host": "192.0.2.11"}, "two": {**pool, "kubernetes_node_ip": "192.0.2.12"}}
+    (found,) = problems(hosts, {"control_plane": ["one"], "workers": ["two"]}, options)
+    for text in ["metallb_addresses is", *said]:
+        assert text in found
+
+
+def test_addresses_outside_the_nodes_networks_are_found() -> None:
+    outside = _filters()["preflight_outside"]
+    ranges = ["192.0.2.200-192.0.2.220", "192.0.2.250-192.0.3.5", "198.51.100.0/28"]
+    assert outside(ranges, ["192.0.2.0/255.255.255.0"]) == ranges[1:]
+    assert outside(ranges, ["192.0.2.0/23", "198.51.100.0/24"]) == []
+
+
+def test_a_cluster_that_is_there_needs_no_hosts() -> None:
+    assert problems({"localhost": {}}, {}, OPTIONS, "~/.kube/config") == []
+    (found,) = problems({"localhost": {"knative_pni": 1}}, {}, {**OPTIONS, "knative_pin": {"type": "str"}}, "config")
+    assert found.startswith("localhost: knative_pni is set")
+
+
 def test_a_cluster_has_a_control_plane() -> None:
     (none,) = problems({}, {"workers": []}, OPTIONS)
     assert "group control_plane has no host; allowed is one, or several with kubernetes_endpoint" in none
@@ -215,3 +255,22 @@ def test_the_play_stops_before_any_host_is_contacted(tmp_path: Path) -> None:
     assert "one: preflight_min_cores is 'many'; allowed is a whole number" in done.stdout
     assert "Check the hosts" not in done.stdout
     assert "kubernetes_node_ip is" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["kind", "local", "sample"])
+def test_the_inventories_that_come_with_it_are_sound(name: str) -> None:
+    command = Path(sys.executable).parent / "ansible-inventory"
+    done = subprocess.run(
+        [command, "--inventory", ROLES.parent / "inventory" / name, "--list", "--export"],
+        cwd=ROLES.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = json.loads(done.stdout)
+    shared = said["all"].get("vars", {})
+    groups = {group: its["hosts"] for group, its in said.items() if "hosts" in its}
+    hosts = {host: {**shared, **said["_meta"]["hostvars"].get(host, {})} for each in groups.values() for host in each}
+    kubeconfig = shared.get("kubernetes_kubeconfig", "")
+    assert bool(hosts) != bool(kubeconfig)
+    assert problems({"localhost": shared, **hosts}, groups, OPTIONS, kubeconfig) == []
