@@ -21,7 +21,7 @@ COMPILE := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint unit chart local-e2e bench-quick images lock format clean
+.PHONY: help setup demo test lint unit chart local-e2e faults bench-quick images lock format clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,7 +49,11 @@ chart: $(READY) ## Render the Helm chart and validate what comes out (the first 
 	$(BIN)/pytest tests/chart
 
 local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, real HTTP, on this machine
-	$(BIN)/pytest tests/local
+	$(BIN)/pytest tests/local tests/faults
+
+faults: $(READY) ## Break every part of a local instance, 20 times each (hours); SEED=n, COUNT=n
+	$(BIN)/python -m tests.faults.harness --seed $(or $(SEED),1) --count $(or $(COUNT),20)
+	$(BIN)/python -m tests.faults.scenarios --seed $(or $(SEED),1)
 
 bench-quick: $(READY) ## Time the seed workflow, warm, beside LocalExecutor as it comes and tuned (10 minutes)
 	$(BIN)/python benchmarks/quick.py

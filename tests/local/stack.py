@@ -21,6 +21,17 @@ DAGS = Path(__file__).parent / "dags"
 COMMAND = [sys.executable, "-m", "airflow_knative.cli"]
 
 
+# So that tests need not wait for what takes its time in earnest.
+QUICK = {
+    "AIRFLOW__KNATIVE__HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__KNATIVE__LOST_WORKER_TIMEOUT": "15",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+}
+
+
 class Stack:
     """A running instance, its gateway and Airflow's API."""
 
@@ -45,15 +56,7 @@ class Stack:
 
     def up(self) -> None:
         """Start it."""
-        environment = {
-            "AIRFLOW__KNATIVE__HEARTBEAT_INTERVAL": "1",
-            "AIRFLOW__KNATIVE__LOST_WORKER_TIMEOUT": "15",
-            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
-            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
-            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-        }
-        done = self.command("local", "up", "--workflows", str(self.workflows), "--port-base", "0", **environment)
+        done = self.command("local", "up", "--workflows", str(self.workflows), "--port-base", "0", **QUICK)
         assert done.returncode == 0, done.stdout + done.stderr
         urls = self.status()["urls"]
         self.gateway = httpx.Client(base_url=urls["gateway"], auth=self.user, timeout=120.0)

@@ -73,21 +73,25 @@ def ledgered() -> Any:
     return total(each.expand(number=numbers))
 
 
-@dag(dag_id="many", schedule=None, params={"data": None}, max_active_tasks=1000)
-def many() -> None:
+def many(dag_id: str, *, slots: int, max_scale: int) -> Any:
     """As many instances as asked for, each as long as asked for."""
 
-    @task
-    def numbers(params: Any = None) -> list[int]:
-        return list(range(params["data"]["count"]))
+    @dag(dag_id=dag_id, schedule=None, params={"data": None}, max_active_tasks=1000)
+    def make() -> None:
+        @task
+        def numbers(params: Any = None) -> list[int]:
+            return list(range(params["data"]["count"]))
 
-    @task(**A_FEW)
-    def one(number: int, params: Any = None) -> int:
-        work(params["data"]["seconds"])
-        return number
+        @task(**A_FEW, executor_config={"knative": {"slots": slots, "max_scale": max_scale}})
+        def one(number: int, params: Any = None) -> int:
+            work(params["data"]["seconds"])
+            return number
 
-    one.override(executor_config={"knative": {"slots": 50, "max_scale": 4}}).expand(number=numbers())
+        one.expand(number=numbers())
+
+    return make()
 
 
 ledgered()
-many()
+many("fifty", slots=50, max_scale=1)
+many("thousand", slots=8, max_scale=4)
