@@ -32,7 +32,7 @@ __all__ = ["Fault", "Field", "table"]
 
 DAG = Path(__file__).parent / "dags" / "ledgered.py"
 _LINES = 16  # of a ledger in which nothing went wrong, but for the last
-_LIMIT = 240.0  # seconds until a run that has not ended counts as lost
+_LIMIT = 600.0  # seconds until a run that has not ended counts as lost
 
 
 @dataclass

@@ -13,7 +13,7 @@ from .kinds import KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 SELECTED = [
     "scheduler killed",

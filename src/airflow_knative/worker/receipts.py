@@ -83,7 +83,10 @@ class Receipts:
             timeout = None if due is None else max(0.0, due - time.monotonic())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._more.wait(), timeout)
-            await self._round([result for result in self._results if result.due <= time.monotonic()])
+            now = time.monotonic()
+            if any(result.due <= now for result in self._results):
+                # One question for many: what is due soon goes with what is due.
+                await self._round([result for result in self._results if result.due <= now + 0.8 * self._wait])
 
     async def drain(self) -> None:
         """Ask for everything now, until nothing is left."""

@@ -13,6 +13,8 @@ from airflow.sdk import BaseOperator, dag, get_current_context, task
 
 WORK = 0.8  # seconds
 A_FEW = {"retries": 3, "retry_delay": timedelta(seconds=0.5)}
+# A worker stays for the next fault; those that a fault ends make for cold starts enough.
+WARM = {"executor_config": {"knative": {"window": 3600, "slots": 2, "max_scale": 2}}}
 
 
 def note(what: str) -> None:
@@ -46,22 +48,22 @@ class Deferred(BaseOperator):
 def ledgered() -> Any:
     """End as 10 + 20 + 30 + 40."""
 
-    @task
+    @task(**WARM)
     def once() -> list[int]:
         work()
         return [1, 2, 3, 4]
 
-    @task(**A_FEW)
+    @task(**A_FEW, **WARM)
     def each(number: int) -> int:
         work()
         return number * 10
 
-    @task
+    @task(**WARM)
     def total(numbers: Any) -> int:
         work()
         return sum(numbers)
 
-    @task(**A_FEW)
+    @task(**A_FEW, **WARM)
     def stubborn() -> str:
         work()
         if get_current_context()["ti"].try_number == 1:
@@ -69,7 +71,7 @@ def ledgered() -> Any:
         return "done"
 
     numbers = once()
-    numbers >> [stubborn(), Deferred(task_id="deferred")]
+    numbers >> [stubborn(), Deferred(task_id="deferred", **WARM)]
     return total(each.expand(number=numbers))
 
 
