@@ -13,11 +13,13 @@ RUN_UV := scripts/uv.sh $(PYTHON) $(UV)
 READY := $(VENV)/.ready
 # Ansible is large, and only what checks or makes clusters waits for it.
 READY_ANSIBLE := $(VENV)/.ready-ansible
+CHECKOV := build/checkov/bin/checkov
 
 # Written bytecode decides how fast a worker starts, so nothing here may run without it.
 unexport PYTHONDONTWRITEBYTECODE
-COMPILE := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --all-extras --group dev --group ansible --custom-compile-command 'make lock' pyproject.toml
+LOCK := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock'
+COMPILE := $(LOCK) --all-extras --group dev --group ansible pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -45,7 +47,7 @@ lint: $(READY) $(READY_ANSIBLE) ## Check style, types, YAML, roles and playbooks
 unit: $(READY) $(READY_ANSIBLE) ## Run the unit tests
 	$(BIN)/pytest tests/unit
 
-chart: $(READY) ## Render the Helm chart and validate what comes out (the first time, helm is built: 8 minutes)
+chart: $(READY) $(CHECKOV) ## Render the Helm chart and check what comes out (the first time, helm is built: 8 minutes)
 	$(BIN)/pytest tests/chart
 
 local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, real HTTP, on this machine
@@ -65,6 +67,7 @@ include mirror/mirror.mk
 
 lock: $(UV) ## Write requirements.lock anew, with newer versions where pyproject.toml allows them
 	$(COMPILE) --upgrade --output-file requirements.lock
+	$(LOCK) tests/chart/checkov.in --upgrade --output-file tests/chart/checkov.lock
 
 format: $(READY) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff check --fix
@@ -83,6 +86,13 @@ $(READY): requirements.lock pyproject.toml | $(UV)
 $(READY_ANSIBLE): $(READY)
 	$(RUN_UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock --compile-bytecode \
 		--editable '.[local,cluster]' --group dev --group ansible
+	@touch $@
+
+# Apart from .venv: it wants older versions of what Airflow wants, and a hundred packages of its own.
+$(CHECKOV): tests/chart/checkov.lock | $(UV)
+	@$(RUN_UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" build/checkov
+	$(RUN_UV) pip install --quiet --python build/checkov/bin/python --require-hashes --compile-bytecode \
+		--requirement tests/chart/checkov.lock
 	@touch $@
 
 $(UV): requirements.lock

@@ -74,20 +74,25 @@ _WORKFLOW: Final = {
 
 _BY_NAME: Final[dict[str, dict[str, Any]]] = {
     **dict.fromkeys(("annotations", "podAnnotations", "labels", "nodeSelector"), _LABELS),
-    **dict.fromkeys(("tolerations", "topologySpreadConstraints", "imagePullSecrets", "mappings", "from"), _OBJECTS),
+    **dict.fromkeys(
+        ("tolerations", "topologySpreadConstraints", "imagePullSecrets", "mappings", "from", "metrics"), _OBJECTS
+    ),
+    **dict.fromkeys(("volumes", "volumeMounts", "extraObjects"), _OBJECTS),
     **dict.fromkeys(("extraContainers", "extraInitContainers", "extraVolumes", "extraVolumeMounts"), _OBJECTS),
     **dict.fromkeys(("command", "args"), _TEXTS),
-    **dict.fromkeys(("affinity", "strategy"), _FREE),
+    **dict.fromkeys(("affinity", "strategy", "behavior"), _FREE),
     **dict.fromkeys(("startupProbe", "livenessProbe", "readinessProbe"), _FREE),
     **dict.fromkeys(("containerConcurrency",), _SLOTS),
     **dict.fromkeys(("replicas", "minScale"), _COUNT),
     **dict.fromkeys(("maxScale", "timeoutSeconds", "waitTimeoutSeconds", "maxRevisionTimeoutSeconds"), _POSITIVE),
+    **dict.fromkeys(("minReplicaCount", "maxReplicaCount"), _POSITIVE),
     **dict.fromkeys(("retentionDays", "frequencyMinutes"), _POSITIVE),
     **dict.fromkeys(("uid", "gid"), _POSITIVE),
     "port": {"type": "integer", "minimum": 1, "maximum": 65535},
     "windowSeconds": _WINDOW,
     "env": _ENV,
     "resources": _RESOURCES,
+    "pathType": {"enum": ["Exact", "Prefix", "ImplementationSpecific"]},
     "pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "repository": {"type": "string", "minLength": 1},
@@ -103,6 +108,22 @@ _BY_PATH: Final[dict[str, dict[str, Any]]] = {
             "required": ["envName", "secretName", "secretKey"],
             "additionalProperties": False,
             "properties": {name: {"type": "string", "minLength": 1} for name in ("envName", "secretName", "secretKey")},
+        },
+    },
+    "ingress.apiServer.hosts": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["name"],
+            "additionalProperties": False,
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "tls": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {"enabled": {"type": "boolean"}, "secretName": _NAME},
+                },
+            },
         },
     },
     "fernetKey": {"type": "string", "pattern": "^([A-Za-z0-9_-]{43}=)?$"},

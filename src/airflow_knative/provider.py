@@ -23,9 +23,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "endpoints": _option(
         "string",
         "",
-        "Where the executor learns which Knative Service runs which task: the URL of a JSON file that is read again "
-        "whenever it changes.",
-        "file:///opt/airflow/endpoints.json",
+        "Where the executor learns which Knative Service runs which task. `kubernetes:` watches the Knative Services "
+        "of the scheduler's own namespace by the annotations `airflow-knative/dag-id` and `airflow-knative/task-id`, "
+        "`kubernetes://name` those of another one; the pod's service account needs get, list and watch on them. "
+        "`file:///path` is a JSON file that is read again whenever it changes.",
+        "kubernetes:",
     ),
     "signing_key": _option(
         "string",

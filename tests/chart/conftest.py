@@ -1,6 +1,6 @@
-"""Helm, and the chart rendered with it.
+"""Helm, the chart rendered with it, and kube-score.
 
-Helm is the pinned one of the mirror: 1 s from a cache, some minutes from nothing where it has to be compiled.
+Both programs are the pinned ones of the mirror: 1 s from a cache, some minutes from nothing where they are compiled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 from .rendering import REPOSITORY, Chart
 
-BUILD = REPOSITORY / "build" / "helm"
+BUILD = REPOSITORY / "build" / "chart-tools"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,23 +23,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1200))
 
 
-@pytest.fixture(scope="session")
-def helm() -> Path:
-    command = [sys.executable, "-m", "airflow_knative.mirror", "build", "helm", "--source", "auto", "--out", str(BUILD)]
+def _pinned(pin: str, member: str) -> Path:
+    """Return a program out of a pin's archive."""
+    command = [sys.executable, "-m", "airflow_knative.mirror", "build", pin, "--source", "auto", "--out", str(BUILD)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    (archive,) = (BUILD / "files").rglob("helm-*-linux-amd64.tar.gz")
-    program = BUILD / "helm"
+    (archive,) = (BUILD / "files").rglob(f"{pin}[-_]*linux[-_]amd64.tar.gz")
+    program = BUILD / pin
     if not program.exists() or program.stat().st_mtime < archive.stat().st_mtime:
         with tarfile.open(archive) as tar:
-            member = tar.getmember("linux-amd64/helm")
-            source = tar.extractfile(member)
+            source = tar.extractfile(tar.getmember(member))
             assert source is not None
-            fresh = BUILD / "helm.new"
+            fresh = BUILD / f"{pin}.new"
             fresh.write_bytes(source.read())
         fresh.chmod(0o755)
         fresh.replace(program)
     return program
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    return _pinned("helm", "linux-amd64/helm")
+
+
+@pytest.fixture(scope="session")
+def kube_score_program() -> Path:
+    return _pinned("kube-score", "kube-score")
 
 
 @pytest.fixture(scope="session")

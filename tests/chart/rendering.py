@@ -52,8 +52,33 @@ EVERYTHING: Object = {
     ],
     "env": [{"name": "AIRFLOW__CORE__DEFAULT_TIMEZONE", "value": "utc"}],
     "secret": [{"envName": "AIRFLOW_CONN_DB", "secretName": "conn", "secretKey": "url"}],
+    "extraEnvFrom": "- secretRef:\n    name: '{{ .Release.Name }}-connections'\n",
+    "volumes": [{"name": "authority", "configMap": {"name": "authority"}}],
+    "volumeMounts": [{"name": "authority", "mountPath": "/etc/authority", "readOnly": True}],
+    "extraObjects": [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": "{{ .Release.Name }}-more",
+                "labels": {"team": "data", "app.kubernetes.io/instance": "{{ .Release.Name }}"},
+            },
+        }
+    ],
+    "ingress": {
+        "apiServer": {
+            "enabled": True,
+            "ingressClassName": "nginx",
+            "annotations": {"note": "x"},
+            "hosts": [
+                {"name": "airflow.example", "tls": {"enabled": True, "secretName": "airflow-tls"}},
+                {"name": "airflow.internal"},
+            ],
+        }
+    },
+    "migrateDatabaseJob": {"priorityClassName": "high", "env": [{"name": "A", "value": "1"}]},
     "apiServer": {
-        "replicas": 2,
+        "hpa": {"enabled": True, "minReplicaCount": 2},
         "podAnnotations": {"note": "x"},
         "priorityClassName": "high",
         "networkPolicy": {"ingress": {"from": [{"namespaceSelector": {}}]}},
@@ -148,8 +173,12 @@ class Chart:
 
 
 def pods(objects: list[Object]) -> dict[str, Object]:
-    """The pod templates of all controllers and Knative Services, by the object's name."""
-    return {it["metadata"]["name"]: it["spec"]["template"] for it in objects if "template" in it.get("spec", {})}
+    """The pods, and the pod templates of all controllers and Knative Services, by the object's name."""
+    return {
+        it["metadata"]["name"]: it if it["kind"] == "Pod" else it["spec"]["template"]
+        for it in objects
+        if it["kind"] == "Pod" or "template" in it.get("spec", {})
+    }
 
 
 def containers(pod: Object) -> list[Object]:

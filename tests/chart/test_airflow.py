@@ -5,11 +5,13 @@ from __future__ import annotations
 import configparser
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 from airflow.configuration import conf
 
+from airflow_knative.executor.kubernetes import Cluster
 from airflow_knative.provider import get_provider_info
 
 from .rendering import EVERYTHING, LEAST, Chart, Object, environment, pods
@@ -50,11 +52,15 @@ def test_airflow_knows_every_option_of_the_configuration(chart: Chart) -> None:
 def test_the_executor_finds_its_files_where_the_scheduler_mounts_them(chart: Chart) -> None:
     spec = pods(chart.render({}))["airflow-scheduler"]["spec"]
     mounts = {it["name"]: it["mountPath"] for it in spec["containers"][0]["volumeMounts"]}
-    sources = {it["name"]: it.get("configMap") or it.get("secret") for it in spec["volumes"]}
+    sources = {it["name"]: it.get("projected") or it.get("secret") for it in spec["volumes"]}
     knative = _config(chart, {})["knative"]
-    assert knative["endpoints"] == f"file://{mounts['endpoints']}/endpoints.json"
+    assert knative["endpoints"] == "kubernetes:"
+    assert Path(mounts["kubernetes-token"]) == Cluster("").account
+    token, authority, namespace = sources["kubernetes-token"]["sources"]
+    assert token["serviceAccountToken"]["path"] == "token"
+    assert authority["configMap"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert [it["path"] for it in namespace["downwardAPI"]["items"]] == ["namespace"]
     assert knative["signing_key"] == f"{mounts['signing-key']}/private.pem"
-    assert sources["endpoints"] == {"name": "airflow-endpoints"}
     assert sources["signing-key"]["secretName"] == "airflow-signing-key"
     # The user is not its owner, but in the group of the volume.
     assert sources["signing-key"]["defaultMode"] == 0o440

@@ -20,8 +20,9 @@ DEFAULTS = {
     ("ServiceAccount", "airflow-postgresql"),
     ("ServiceAccount", "airflow-run-airflow-migrations"),
     ("ServiceAccount", "airflow-triggerer"),
+    ("Role", "airflow-scheduler"),
+    ("RoleBinding", "airflow-scheduler"),
     ("ConfigMap", "airflow-config"),
-    ("ConfigMap", "airflow-endpoints"),
     ("ConfigMap", "airflow-signing-key-public"),
     ("Secret", "airflow-api-secret-key"),
     ("Secret", "airflow-default-user"),
@@ -46,8 +47,11 @@ DEFAULTS = {
     ("PodDisruptionBudget", "airflow-dag-processor"),
     ("PodDisruptionBudget", "airflow-scheduler"),
     ("PodDisruptionBudget", "airflow-triggerer"),
+    ("NetworkPolicy", "airflow-api-server"),
+    ("NetworkPolicy", "airflow-create-user"),
     ("NetworkPolicy", "airflow-dag-processor"),
     ("NetworkPolicy", "airflow-postgresql"),
+    ("NetworkPolicy", "airflow-run-airflow-migrations"),
     ("NetworkPolicy", "airflow-scheduler"),
     ("NetworkPolicy", "airflow-triggerer"),
 }
@@ -57,11 +61,16 @@ def test_the_defaults_make_these_objects(chart: Chart) -> None:
     assert _kinds(chart.render({})) == DEFAULTS
 
 
-def test_everything_adds_services_metrics_and_a_policy(chart: Chart) -> None:
-    added = {("Service", it["name"]) for it in WORKFLOWS} | {
-        (kind, "airflow-statsd") for kind in ("ConfigMap", "Deployment", "NetworkPolicy", "Service", "ServiceAccount")
-    }
-    assert _kinds(chart.render(EVERYTHING)) == DEFAULTS | added | {("NetworkPolicy", "airflow-api-server")}
+def test_everything_adds_what_it_names(chart: Chart) -> None:
+    added = {
+        ("Pod", "airflow-test"),
+        ("NetworkPolicy", "airflow-test"),
+        ("Ingress", "airflow-api-server"),
+        ("HorizontalPodAutoscaler", "airflow-api-server"),
+        ("ConfigMap", "airflow-more"),
+        *(("Service", it["name"]) for it in WORKFLOWS),
+    } | {(kind, "airflow-statsd") for kind in ("ConfigMap", "Deployment", "NetworkPolicy", "Service", "ServiceAccount")}
+    assert _kinds(chart.render(EVERYTHING)) == DEFAULTS | added
 
 
 def test_an_external_database_leaves_nothing_of_the_embedded_one(chart: Chart) -> None:

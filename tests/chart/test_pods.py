@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 from .rendering import EVERYTHING, LEAST, VALUES, Chart, Object, containers, environment, ours, pods
@@ -26,12 +29,15 @@ def test_pods_meet_pod_security_restricted(chart: Chart, values: Object) -> None
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
-def test_pods_have_resources_and_no_token_of_kubernetes(chart: Chart, values: Object) -> None:
+def test_pods_have_resources_and_nobody_but_the_scheduler_a_token_of_kubernetes(chart: Chart, values: Object) -> None:
     objects = chart.render(values)
     accounts = {it["metadata"]["name"] for it in objects if it["kind"] == "ServiceAccount"}
     used = set()
-    for pod in pods(objects).values():
+    for name, pod in pods(objects).items():
         assert pod["spec"]["automountServiceAccountToken"] is False
+        holders = [it["name"] for it in containers(pod) if "kubernetes.io/serviceaccount" in json.dumps(it)]
+        assert holders == (["scheduler"] if name == "airflow-scheduler" else [])
+        assert name == "airflow-scheduler" or "serviceAccountToken" not in json.dumps(pod)
         used.add(pod["spec"]["serviceAccountName"])
         for container in ours(pod):
             assert container["resources"]["requests"]["memory"]
@@ -60,7 +66,7 @@ def test_what_pods_refer_to_is_rendered_or_given(chart: Chart, values: Object) -
     for pod in pods(objects).values():
         for volume in pod["spec"].get("volumes", []):
             source = volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
-            assert source is None or source in rendered | given
+            assert source is None or source in rendered | given | {"authority"}
         for container in containers(pod):
             for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
@@ -78,7 +84,8 @@ def test_selectors_match_their_pods_and_no_others(chart: Chart) -> None:
         spec = it["spec"]
         wanted = spec.get("podSelector", spec.get("selector"))
         wanted = wanted.get("matchLabels", wanted)
-        assert [name for name, found in labels.items() if wanted.items() <= found.items()] == [it["metadata"]["name"]]
+        matching = [name for name, found in labels.items() if wanted.items() <= found.items()]
+        assert [re.sub(r"-[0-9a-f]{8}$", "", name) for name in matching] == [it["metadata"]["name"]]
 
 
 def test_services_reach_a_port_that_their_pod_has(chart: Chart) -> None:
@@ -109,9 +116,27 @@ def test_extra_values_reach_the_pods(chart: Chart) -> None:
         assert spec["nodeSelector"] == {"disk": "ssd"}
         assert spec["tolerations"] == EVERYTHING["tolerations"]
         assert spec["imagePullSecrets"] == [{"name": "pull"}]
+        (spread,) = spec["topologySpreadConstraints"]
+        labels = found[name]["metadata"]["labels"]
+        assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+        assert spread["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == name.removeprefix("airflow-")
+        for container in (it for it in ours(found[name]) if it["name"] != "scheduler-log-groomer"):
+            assert container["envFrom"] == [{"secretRef": {"name": "airflow-connections"}}]
+            assert EVERYTHING["volumeMounts"][0] in container["volumeMounts"]
         variables = environment(spec["containers"][0])
         assert variables["AIRFLOW__CORE__DEFAULT_TIMEZONE"] == "utc"
         assert variables["AIRFLOW_CONN_DB"] == {"secretKeyRef": {"name": "conn", "key": "url"}}
+
+
+def test_values_for_all_parts_reach_the_jobs(chart: Chart) -> None:
+    found = {name[:-9]: pod["spec"] for name, pod in pods(chart.render(EVERYTHING)).items()}
+    migration = found["airflow-run-airflow-migrations"]
+    assert migration["priorityClassName"] == "high"
+    assert environment(migration["containers"][0])["A"] == "1"
+    for name in ("airflow-run-airflow-migrations", "airflow-create-user"):
+        assert found[name]["nodeSelector"] == {"disk": "ssd"}
+        assert found[name]["containers"][0]["envFrom"] == [{"secretRef": {"name": "airflow-connections"}}]
+        assert EVERYTHING["volumes"][0] in found[name]["volumes"]
 
 
 def test_a_changed_configuration_rolls_airflow_and_nothing_else(chart: Chart) -> None:
@@ -142,3 +167,16 @@ def test_without_persistence_logs_are_in_the_pod(chart: Chart) -> None:
     assert "volumeClaimTemplates" not in scheduler["spec"]
     assert {"name": "logs", "emptyDir": {}} in scheduler["spec"]["template"]["spec"]["volumes"]
     assert "initContainers" not in scheduler["spec"]["template"]["spec"]
+
+
+def test_the_schedulers_account_may_watch_knative_services_and_nothing_else(chart: Chart) -> None:
+    objects = chart.render(EVERYTHING)
+    (role,) = (it for it in objects if it["kind"] == "Role")
+    assert role["rules"] == [
+        {"apiGroups": ["serving.knative.dev"], "resources": ["services"], "verbs": ["get", "list", "watch"]}
+    ]
+    (binding,) = (it for it in objects if it["kind"] == "RoleBinding")
+    account = pods(objects)["airflow-scheduler"]["spec"]["serviceAccountName"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "flows"}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert not any(it["kind"].startswith("Cluster") for it in objects)

@@ -5,13 +5,29 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from .rendering import EVERYTHING, EXISTING_SECRETS, EXTERNAL_DATABASE, Chart, Object, containers, pods, secret
+from .rendering import (
+    EVERYTHING,
+    EXISTING_SECRETS,
+    EXTERNAL_DATABASE,
+    VALUES,
+    Chart,
+    Object,
+    containers,
+    environment,
+    pods,
+    secret,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PASSWORDS: Object = {
     "fernetKey": base64.urlsafe_b64encode(b"f" * 32).decode(),
@@ -119,15 +135,35 @@ def test_only_the_scheduler_mounts_the_private_key(chart: Chart) -> None:
     assert holders == {"airflow-scheduler"}
 
 
-def test_what_opens_the_database_volume_stays_with_it(chart: Chart) -> None:
-    def kept(values: Object) -> set[str]:
-        policy = "helm.sh/resource-policy"
-        objects = [it for it in chart.render(values) if it["kind"] == "Secret"]
-        return {it["metadata"]["name"] for it in objects if policy in it["metadata"].get("annotations", {})}
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_nothing_is_kept_by_an_uninstallation(chart: Chart, values: Object) -> None:
+    assert not [it for it in chart.render(values) if "helm.sh/resource-policy" in it["metadata"].get("annotations", {})]
 
-    assert kept({}) == {"airflow-fernet-key", "airflow-postgresql"}
-    assert kept({"postgresql": {"persistence": {"enabled": False}}}) == set()
-    assert kept(EXTERNAL_DATABASE) == set()
+
+def test_an_older_volume_gets_the_password_of_the_secret(chart: Chart, tmp_path: Path) -> None:
+    """The script, with a stand-in for the server that shows what it would get."""
+    values = {"postgresql": {"auth": {"username": 'a"b'}}}
+    spec = pods(chart.render(values))["airflow-postgresql"]["spec"]
+    (setting,) = spec["initContainers"]
+    (tmp_path / "password").write_text("it's \\ $HOME %s")
+    (tmp_path / "postgres").write_text('#!/bin/sh\necho "$@" >&2; cat >&2\n')
+    (tmp_path / "postgres").chmod(0o755)
+    variables = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "PGDATA": str(tmp_path),
+        "POSTGRES_USER": environment(setting)["POSTGRES_USER"],
+        "POSTGRES_PASSWORD_FILE": str(tmp_path / "password"),
+    }
+
+    def run() -> str:
+        command = [*setting["command"], *setting["args"]]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stderr
+
+    assert run() == "", "there is no database yet"
+    (tmp_path / "PG_VERSION").write_text("15")
+    options, statement = run().splitlines()
+    assert options == f"--single -c exit_on_error=on -D {tmp_path} postgres"
+    assert statement == """ALTER ROLE "a""b" PASSWORD 'it''s \\ $HOME %s'"""
 
 
 def test_no_command_line_names_a_variable_that_holds_a_secret(chart: Chart) -> None:
@@ -135,4 +171,4 @@ def test_no_command_line_names_a_variable_that_holds_a_secret(chart: Chart) -> N
     for pod in pods(chart.render(EVERYTHING)).values():
         for container in containers(pod):
             said = [*container.get("command", []), *container.get("args", [])]
-            assert not [it for it in said if re.search(r"\$\([A-Za-z_]", it)]
+            assert not [it for it in said if re.search(r"(?<!\$)\$\([A-Za-z_][A-Za-z0-9_]*\)", it)]

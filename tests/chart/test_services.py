@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import yaml
 
-from airflow_knative.executor.endpoints import open_endpoints
+from airflow_knative.executor.endpoints_kubernetes import read_service
 from airflow_knative.gateway.settings import Settings as GatewaySettings
 from airflow_knative.services.model import ServiceSpec
 from airflow_knative.services.values import values as rendered_values
@@ -95,15 +94,21 @@ def test_workers_are_reached_from_inside_only_and_the_gateway_from_outside(chart
             assert it["metadata"]["labels"].get(visibility) == wanted
 
 
-def test_the_executor_finds_every_service(chart: Chart, tmp_path: Path) -> None:
-    file = tmp_path / "endpoints.json"
-    file.write_text(chart.one(EVERYTHING, "ConfigMap", "airflow-endpoints")["data"]["endpoints.json"])
-    endpoints = open_endpoints(file.as_uri())
-    own = endpoints.find("Etl", "load")
-    assert own.url == "http://airflow-worker-etl-load.flows.svc.cluster.local"
-    assert (own.name, own.timeout) == ("airflow-worker-etl-load", 300)
-    whole = endpoints.find("avg", "any_task")
-    assert (whole.name, whole.timeout) == ("airflow-worker-avg", 600)
+def test_the_executor_finds_every_service(chart: Chart) -> None:
+    """As it reads them from the watch, once Knative has made them ready."""
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    found = {}
+    for name, it in _knative(chart, EVERYTHING).items():
+        address = {"address": {"url": f"http://{name}.flows.svc.cluster.local"}}
+        service = read_service({**it, "status": {**status, **address}})
+        if service is not None:
+            found[name] = service.endpoint
+    own, whole = found["airflow-worker-etl-load"], found["airflow-worker-avg"]
+    assert own is not None
+    assert (own.dag_id, own.task_id, own.name, own.timeout) == ("Etl", "load", "airflow-worker-etl-load", 300)
+    assert whole is not None
+    assert (whole.dag_id, whole.task_id, whole.timeout) == ("avg", None, 600)
+    assert len(found) == len(WORKFLOWS), "the gateway runs no task"
 
 
 def test_what_services_render_writes_is_what_the_chart_takes(chart: Chart) -> None:
@@ -141,8 +146,3 @@ def test_the_public_key_is_one_that_workers_read(chart: Chart, tmp_path: Path) -
     file = tmp_path / "public.pem"
     file.write_text(chart.one({}, "ConfigMap", "airflow-signing-key-public")["data"]["public.pem"])
     assert keys.load_public(file)
-
-
-def test_endpoints_are_empty_without_workflows(chart: Chart) -> None:
-    found = chart.one({}, "ConfigMap", "airflow-endpoints")["data"]["endpoints.json"]
-    assert json.loads(found) == {"services": []}

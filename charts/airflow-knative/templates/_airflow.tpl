@@ -50,11 +50,21 @@
   mountPath: {{ .Values.airflowHome }}/logs
 - name: tmp
   mountPath: /tmp
+{{- with .Values.volumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "airflow-knative.airflowEnvFrom" -}}
+{{- with .Values.extraEnvFrom }}
+envFrom:
+  {{- tpl . $ | trim | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- /*
 The pod of one of Airflow's parts. Takes a dict: root, component (name), values, ports, probes (each a handler or nothing),
-persistence (the logs volume is a claim), signingKey (the dispatcher's files are mounted), sidecar (a whole container).
+persistence (the logs volume is a claim), dispatches (the dispatcher's files are mounted), sidecar (a whole container).
 */}}
 {{- define "airflow-knative.airflowPod" -}}
 {{- $root := .root }}
@@ -91,6 +101,7 @@ spec:
       imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
       command: [airflow]
       args: [db, check-migrations, --migration-wait-timeout, "600"]
+      {{- include "airflow-knative.airflowEnvFrom" $root | nindent 6 }}
       env:
         {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}
       securityContext:
@@ -110,6 +121,7 @@ spec:
       imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
       command: {{ $values.command | default (list "airflow") | toJson }}
       args: {{ $values.args | toJson }}
+      {{- include "airflow-knative.airflowEnvFrom" $root | nindent 6 }}
       env:
         {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}
         {{- with $values.env }}
@@ -129,12 +141,13 @@ spec:
         {{- toYaml $values.resources | nindent 8 }}
       volumeMounts:
         {{- include "airflow-knative.airflowMounts" $root | nindent 8 }}
-        {{- if .signingKey }}
-        - name: endpoints
-          mountPath: /etc/airflow-knative/endpoints
-          readOnly: true
+        {{- if .dispatches }}
         - name: signing-key
           mountPath: /etc/airflow-knative/signing-key
+          readOnly: true
+        # Here and not in the sidecars, which have no business with it.
+        - name: kubernetes-token
+          mountPath: /var/run/secrets/kubernetes.io/serviceaccount
           readOnly: true
         {{- end }}
         {{- with $values.extraVolumeMounts }}
@@ -156,10 +169,10 @@ spec:
     {{- end }}
     - name: tmp
       emptyDir: {}
-    {{- if .signingKey }}
-    - name: endpoints
-      configMap:
-        name: {{ include "airflow-knative.fullname" $root }}-endpoints
+    {{- with $root.Values.volumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- if .dispatches }}
     - name: signing-key
       secret:
         secretName: {{ include "airflow-knative.secretName.signing" $root }}
@@ -168,6 +181,23 @@ spec:
         items:
           - key: private.pem
             path: private.pem
+    - name: kubernetes-token
+      projected:
+        defaultMode: 0440
+        sources:
+          - serviceAccountToken:
+              path: token
+              expirationSeconds: 3600
+          - configMap:
+              name: kube-root-ca.crt
+              items:
+                - key: ca.crt
+                  path: ca.crt
+          - downwardAPI:
+              items:
+                - path: namespace
+                  fieldRef:
+                    fieldPath: metadata.namespace
     {{- end }}
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
@@ -202,7 +232,11 @@ tolerations:
 {{- end }}
 {{- with $values.topologySpreadConstraints | default $root.Values.topologySpreadConstraints }}
 topologySpreadConstraints:
-  {{- toYaml . | nindent 2 }}
+  {{- /* One that says nothing else is about the component's own pods. */}}
+  {{- $own := dict "matchLabels" (include "airflow-knative.selector" $ | fromYaml) }}
+  {{- range . }}
+  - {{- toYaml (merge (deepCopy .) (dict "labelSelector" $own)) | nindent 4 }}
+  {{- end }}
 {{- end }}
 {{- with $values.priorityClassName }}
 priorityClassName: {{ . }}

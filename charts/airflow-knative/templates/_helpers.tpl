@@ -44,6 +44,11 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 http://{{ include "airflow-knative.fullname" . }}-api-server.{{ .Release.Namespace }}.svc.cluster.local:{{ .Values.apiServer.service.port }}
 {{- end }}
 
+{{- /* Whether there is a workflow for `helm test` to run. */}}
+{{- define "airflow-knative.isTested" -}}
+{{- and .Values.test.enabled .Values.gateway.enabled (or .Values.test.dagId .Values.workflows) | empty | not -}}
+{{- end }}
+
 {{- define "airflow-knative.secretName.fernet" -}}
 {{- .Values.fernetKeySecretName | default (printf "%s-fernet-key" (include "airflow-knative.fullname" .)) -}}
 {{- end }}

@@ -115,6 +115,8 @@ class Call:
         finally:
             self._context.beating.pop(self.ti_id, None)
             self._applier.cancel()
+            if self._context.remote_logs is not None:
+                self._context.remote_logs.upload(self._message["workload"]["log_path"], self._ti)
 
     async def _start(self, *, again: bool) -> TaskRequest:
         """Have Airflow take the task instance for running, behind a new fence."""
@@ -128,10 +130,16 @@ class Call:
             held=held,
             again=again,
             declared=self._context.learned.declared(*self._task, knative),
-            valid_for=float(knative.get("timeout", 600)) + _TOKEN_MARGIN,
+            valid_for=max(float(knative.get("timeout", 600)), self._timeout_of_service()) + _TOKEN_MARGIN,
         )
         self._fence, self._held, self._made = fence, held, time.monotonic()
         return request
+
+    def _timeout_of_service(self) -> float:
+        try:
+            return self._context.endpoints.find(*self._task).timeout
+        except NoEndpointError:  # sending will say so, if it stays like that
+            return 0.0
 
     async def _supervise(self, request: TaskRequest, log: TaskLog) -> Result:
         """Send the request and take in the answer, unless the task instance is taken away meanwhile."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_knative.executor.database import Database, Sighting
     from airflow_knative.executor.endpoints import Endpoints
     from airflow_knative.executor.journal import Owner
+    from airflow_knative.executor.remotelog import RemoteLogs
     from airflow_knative.executor.settings import ExecutorSettings
     from airflow_knative.executor.stream import Workers
     from airflow_knative.wire import Signer
@@ -51,6 +52,7 @@ class Context:
         signer: Signer,
         workers: Workers,
         wake: Callable[[], None],
+        remote_logs: RemoteLogs | None = None,
     ) -> None:
         """Bring the parts together."""
         self.settings = settings
@@ -60,6 +62,7 @@ class Context:
         self.workers = workers
         self.wake = wake
         """Tells the scheduler that there is something to schedule."""
+        self.remote_logs = remote_logs
         self.learned = Learned()
         self.promptness = Promptness()
         self.beating: dict[str, Call] = {}
@@ -130,6 +133,8 @@ class Context:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self.remote_logs is not None:
+            self.remote_logs.close()
 
 
 def _end(owner: Owner, sighting: Sighting | None) -> Result | None:

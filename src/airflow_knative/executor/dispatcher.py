@@ -23,6 +23,7 @@ from airflow_knative.executor.database import Database
 from airflow_knative.executor.endpoints import open_endpoints
 from airflow_knative.executor.journal import Owner
 from airflow_knative.executor.outcome import Outcome, Result
+from airflow_knative.executor.remotelog import RemoteLogs
 from airflow_knative.executor.settings import ExecutorSettings
 from airflow_knative.executor.stream import Workers
 from airflow_knative.executor.wakeup import listen
@@ -114,14 +115,18 @@ async def _serve(sock: socket.socket) -> None:
     serving = asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: serving and serving.cancel())
-    async with Workers(connect_timeout=settings.connect_timeout, max_record_bytes=settings.max_record_bytes) as workers:
+    async with (
+        open_endpoints(settings.endpoints) as endpoints,
+        Workers(connect_timeout=settings.connect_timeout, max_record_bytes=settings.max_record_bytes) as workers,
+    ):
         context = Context(
             settings,
             database=Database(max_inline_bytes=settings.max_inline_bytes),
-            endpoints=open_endpoints(settings.endpoints),
+            endpoints=endpoints,
             signer=Signer(load_private(settings.signing_key)),
             workers=workers,
             wake=dispatcher.wake,
+            remote_logs=RemoteLogs(),
         )
         try:
             await dispatcher.run(context)

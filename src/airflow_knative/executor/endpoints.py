@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -13,10 +14,11 @@ from airflow_knative.errors import AirflowKnativeError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import AsyncIterator
 
-__all__ = ["Endpoint", "Endpoints", "NoEndpointError", "open_endpoints"]
+__all__ = ["Endpoint", "Endpoints", "FileEndpoints", "NoEndpointError", "open_endpoints"]
 
-_FORMS: Final = "file:///path/to/endpoints.json"
+_FORMS: Final = "file:///path/to/endpoints.json, kubernetes: and kubernetes://namespace"
 
 
 class NoEndpointError(AirflowKnativeError):
@@ -97,13 +99,23 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def open_endpoints(location: str) -> Endpoints:
-    """Return the source that `[knative] endpoints` names.
+@asynccontextmanager
+async def open_endpoints(location: str) -> AsyncIterator[Endpoints]:
+    """Yield the source that `[knative] endpoints` names.
 
     Raises:
-        AirflowKnativeError: the location has no known form.
+        AirflowKnativeError: the location has no known form, or one that does not work here.
     """
     parts = urlsplit(location)
     if parts.scheme == "file" and not parts.netloc and parts.path:
-        return FileEndpoints(Path(unquote(parts.path)))
-    raise AirflowKnativeError(f"[knative] endpoints is {location!r}; allowed is {_FORMS}.")
+        yield FileEndpoints(Path(unquote(parts.path)))
+        return
+    if parts.scheme == "kubernetes" and not parts.path.strip("/") and not parts.query:
+        # Not at import: who names a file needs none of it.
+        from airflow_knative.executor.endpoints_kubernetes import KubernetesEndpoints  # noqa: PLC0415
+        from airflow_knative.executor.kubernetes import Cluster  # noqa: PLC0415
+
+        async with KubernetesEndpoints(Cluster.of_this_pod(), parts.netloc or None) as endpoints:
+            yield endpoints
+        return
+    raise AirflowKnativeError(f"[knative] endpoints is {location!r}; allowed are {_FORMS}.")

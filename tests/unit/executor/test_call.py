@@ -24,6 +24,7 @@ from airflow_knative.executor.database import Beat, FencedOffError, NotRunnableE
 from airflow_knative.executor.endpoints import Endpoint, NoEndpointError
 from airflow_knative.executor.journal import WriteRefusedError
 from airflow_knative.executor.outcome import Outcome, Result
+from airflow_knative.executor.remotelog import RemoteLogs
 from airflow_knative.executor.settings import ExecutorSettings
 from airflow_knative.executor.stream import Workers
 from airflow_knative.wire import (
@@ -276,6 +277,26 @@ async def test_a_whole_answer_settles_the_task_instance(stage: Stage) -> None:
     assert set(timings["stages"]) == {
         "queued", "dispatched", "running", "sent", "received", "started", "finished", "ended", "applied",
     }  # fmt: skip
+
+
+async def test_the_whole_log_is_uploaded_when_the_call_ends(stage: Stage) -> None:
+    uploaded: list[tuple[str, str, str]] = []
+
+    class Logs(RemoteLogs):
+        def __init__(self) -> None:
+            pass
+
+        def upload(self, path: str | None, ti: dict[str, Any]) -> None:
+            uploaded.append((str(path), ti["id"], stage.log))
+
+        def close(self) -> None:
+            pass
+
+    stage.context.remote_logs = Logs()
+    stage.answers(STARTED, success(0), finished(1))
+    await stage.run()
+    assert uploaded == [("task.log", TI_ID, stage.log)]
+    assert "Task instance timings" in stage.log
 
 
 async def test_the_scheduler_is_woken_by_the_state_and_not_by_the_end(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_knative.errors import AirflowKnativeError
-from airflow_knative.executor.endpoints import NoEndpointError, open_endpoints
+from airflow_knative.executor.endpoints import FileEndpoints, NoEndpointError, open_endpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,20 +28,20 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_task_has_its_own_service_or_its_dags(path: Path) -> None:
-    endpoints = open_endpoints(path.as_uri())
-    assert endpoints.find("d", "t").name == "one"
-    assert endpoints.find("d", "u").name == "whole"
-    assert endpoints.find("d", "u").host == "whole.local"
+async def test_a_task_has_its_own_service_or_its_dags(path: Path) -> None:
+    async with open_endpoints(path.as_uri()) as endpoints:
+        assert endpoints.find("d", "t").name == "one"
+        assert endpoints.find("d", "u").name == "whole"
+        assert endpoints.find("d", "u").host == "whole.local"
 
 
 def test_a_task_without_a_service_is_named(path: Path) -> None:
     with pytest.raises(NoEndpointError, match="task 'x' of DAG 'e'"):
-        open_endpoints(path.as_uri()).find("e", "x")
+        FileEndpoints(path).find("e", "x")
 
 
 def test_a_changed_file_is_read_again(path: Path) -> None:
-    endpoints = open_endpoints(path.as_uri())
+    endpoints = FileEndpoints(path)
     assert endpoints.find("e", "t").name == "other"
     _write(path, _service("new", "e", "t"))
     assert endpoints.find("e", "t").name == "new"
@@ -53,12 +53,17 @@ def test_a_changed_file_is_read_again(path: Path) -> None:
 def test_a_broken_file_is_named(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(NoEndpointError, match=r"endpoints\.json .* cannot be read"):
-        open_endpoints(path.as_uri()).find("d", "t")
+        FileEndpoints(path).find("d", "t")
 
 
 @pytest.mark.parametrize(
-    "location", ["endpoints.json", "http://x/endpoints.json", "file://host/endpoints.json", "kubernetes"]
+    "location",
+    [
+        *("endpoints.json", "http://x/endpoints.json", "file://host/endpoints.json"),
+        *("kubernetes", "kubernetes://flows/path", "kubernetes:flows"),
+    ],
 )
-def test_an_unknown_form_is_refused(location: str) -> None:
-    with pytest.raises(AirflowKnativeError, match=r"\[knative\] endpoints is .*; allowed is file:///"):
-        open_endpoints(location).find("d", "t")
+async def test_an_unknown_form_is_refused(location: str) -> None:
+    with pytest.raises(AirflowKnativeError, match=r"\[knative\] endpoints is .*; allowed are file:///"):
+        async with open_endpoints(location):
+            pass
