@@ -232,19 +232,16 @@ def read_service(found: dict[str, Any]) -> Service | None:
 def _trouble(found: dict[str, Any]) -> str | None:
     """Tell why a service cannot take requests; None if it can.
 
-    A service that gets a new revision is not ready for a while, or for ever if that one fails, and the revision before
-    goes on serving: the routes' own condition tells.
+    One that was ready before takes them still: while a new revision is on its way, or has failed, the one before
+    serves, and while the cluster has no room for a pod, the activator holds the request until it has.
     """
     if found["metadata"].get("deletionTimestamp"):
         return "it is being deleted"
     status = found.get("status") or {}
     conditions = {it["type"]: it for it in status.get("conditions") or ()}
     ready = conditions.get("Ready", {})
-    routes = conditions.get("RoutesReady", {})
-    has_served = bool(status.get("latestReadyRevisionName"))
-    if not (status.get("address") or {}).get("url") and not status.get("url"):
-        return _said(ready)
-    if ready.get("status") == "True" or (has_served and routes.get("status") in {"True", "Unknown"}):
+    is_known = (status.get("address") or {}).get("url") or status.get("url")
+    if is_known and (ready.get("status") == "True" or status.get("latestReadyRevisionName")):
         return None
     return _said(ready)
 

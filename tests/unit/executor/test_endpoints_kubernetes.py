@@ -26,7 +26,6 @@ def service(
     task_id: str | None = None,
     *,
     ready: str = "True",
-    routes: str = "True",
     served: bool = True,
     created: str = "2026-01-01T00:00:00Z",
 ) -> dict[str, Any]:
@@ -46,7 +45,6 @@ def service(
             "address": {"url": url},
             "conditions": [
                 {"type": "Ready", "status": ready, "reason": "RevisionMissing", "message": "Image cannot be pulled."},
-                {"type": "RoutesReady", "status": routes},
             ],
             **({"latestReadyRevisionName": f"{name}-00001"} if served else {}),
         },
@@ -151,7 +149,7 @@ async def test_a_task_without_a_service_is_told_what_to_run(endpoints: Kubernete
 
 async def test_changes_arrive_through_the_watch(server: FakeApiServer, endpoints: KubernetesEndpoints) -> None:
     await until_watched(server)
-    await server.put(service("new", "e", "x", ready="Unknown", routes="Unknown", served=False))
+    await server.put(service("new", "e", "x", ready="Unknown", served=False))
     await told(endpoints, "e", "x", None)
     await server.put(service("new", "e", "x"))
     await told(endpoints, "e", "x", "new")
@@ -298,13 +296,11 @@ async def test_another_authority_is_not_trusted(server: FakeApiServer, account: 
     ("changes", "usable"),
     [
         ({"ready": "True"}, True),
-        # A new revision is on its way, or failed: the one before serves.
-        ({"ready": "Unknown", "routes": "True"}, True),
-        ({"ready": "False", "routes": "True"}, True),
-        ({"ready": "Unknown", "routes": "Unknown"}, True),
-        ({"ready": "False", "routes": "False"}, False),
-        ({"ready": "Unknown", "routes": "Unknown", "served": False}, False),
-        ({"ready": "False", "routes": "True", "served": False}, False),
+        # A new revision is on its way or failed, or there is no room for a pod.
+        ({"ready": "Unknown"}, True),
+        ({"ready": "False"}, True),
+        ({"ready": "Unknown", "served": False}, False),
+        ({"ready": "False", "served": False}, False),
     ],
 )
 async def test_the_conditions_tell_whether_a_service_takes_requests(
