@@ -38,6 +38,8 @@ _THREADS: Final = 8  # each holds one database connection while it works
 _WATCH_INTERVAL: Final = 2.0  # seconds
 _FIRST_DELAY: Final = 0.05  # seconds before the database is asked again; doubles up to the last
 _LAST_DELAY: Final = 5.0
+# Classes of errors (PostgreSQL's manual, appendix A) that pass: connection, rollback, resources, locks, intervention.
+_PASSING: Final = frozenset({"08", "40", "53", "55", "57"})
 
 
 class Context:
@@ -148,6 +150,7 @@ def _end(owner: Owner, sighting: Sighting | None) -> Result | None:
 
 def _is_away(error: DBAPIError | PoolTimeoutError) -> bool:
     """Whether the database cannot be reached or cannot work now, rather than that it refuses what it was asked."""
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+    if isinstance(error, PoolTimeoutError) or error.connection_invalidated:
         return True
-    return error.connection_invalidated
+    code = getattr(error.orig, "pgcode", None)  # None when no answer came
+    return isinstance(error, OperationalError | InterfaceError) and (code is None or code[:2] in _PASSING)

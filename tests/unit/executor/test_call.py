@@ -623,11 +623,24 @@ async def test_a_database_that_is_away_costs_nothing_but_time(stage: Stage) -> N
     assert [write.seq for write in stage.database.applied] == [0, 1]
 
 
+class TooLargeError(Exception):
+    """As psycopg2 has it, which counts it among operational errors."""
+
+    pgcode = "54000"  # program_limit_exceeded
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProgrammingError("SELECT 1", {}, Exception("no such column")),
+        OperationalError("SELECT 1", {}, TooLargeError("no such column fits an index")),
+    ],
+)
 async def test_an_error_of_the_database_that_stays_fails_the_task(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refuse(*_: Any, **__: Any) -> bool:
-        raise ProgrammingError("SELECT 1", {}, Exception("no such column"))
+        raise error
 
     monkeypatch.setattr(stage.database, "apply", refuse)
     stage.answers(STARTED, success(0), finished(1))
