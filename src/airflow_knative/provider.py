@@ -84,6 +84,22 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "Seconds that an idle scheduler loop waits at most for a wake-up before it looks by itself.",
         "0.5",
     ),
+    "prewarm": _option(
+        "boolean",
+        "True",
+        "Start the services of tasks that come next while the tasks before them run, so that cold starts overlap. Only "
+        "tasks that will run for sure count: none behind a branch, a short circuit or a sensor that has not ended.",
+        "False",
+    ),
+    "prewarm_depth": _option(
+        "integer", "2", "How many steps ahead of the tasks that run the services of tasks are started.", "1"
+    ),
+    "prewarm_limit": _option(
+        "integer",
+        "10",
+        "How many services are started ahead at once, over all runs; a fan-out counts once for each of its tasks.",
+        "4",
+    ),
 }
 
 

@@ -54,9 +54,11 @@ class Stack:
             check=False,
         )
 
-    def up(self) -> None:
-        """Start it."""
-        done = self.command("local", "up", "--workflows", str(self.workflows), "--port-base", "0", **QUICK)
+    def up(self, **settings: str) -> None:
+        """Start it with `settings` of Airflow's, as environment variables."""
+        done = self.command(
+            "local", "up", "--workflows", str(self.workflows), "--port-base", "0", **{**QUICK, **settings}
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         urls = self.status()["urls"]
         self.gateway = httpx.Client(base_url=urls["gateway"], auth=self.user, timeout=120.0)

@@ -187,6 +187,8 @@ class Call:
             cold=bool(self._started and self._started.cold),
             worker=self._started.worker if self._started else None,
             service=self._service,
+            prewarm=self._context.prewarmer
+            and self._context.prewarmer.told(self._owner.dag_id, self._owner.run_id, self._service),
         )
         return Result(Outcome.SETTLED)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_knative.executor.database import Database, Sighting
     from airflow_knative.executor.endpoints import Endpoints
     from airflow_knative.executor.journal import Owner
+    from airflow_knative.executor.prewarm import Prewarmer
     from airflow_knative.executor.remotelog import RemoteLogs
     from airflow_knative.executor.settings import ExecutorSettings
     from airflow_knative.executor.stream import Workers
@@ -67,6 +68,8 @@ class Context:
         self.remote_logs = remote_logs
         self.learned = Learned()
         self.promptness = Promptness()
+        self.prewarmer: Prewarmer | None = None
+        """None where services are not started ahead."""
         self.beating: dict[str, Call] = {}
         """Calls by task instance id, for which this dispatcher heartbeats."""
         self._last_beat = time.monotonic()

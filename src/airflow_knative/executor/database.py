@@ -31,6 +31,7 @@ from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.executor.claims import held_mark, is_unclaimed
 from airflow_knative.executor.inputs import read_inputs
 from airflow_knative.executor.journal import apply_write
+from airflow_knative.executor.prewarm_read import RunReader
 from airflow_knative.wire import ExecutionApi, Fence, TaskRequest
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from airflow_knative.executor.inputs import Declared
     from airflow_knative.executor.journal import Owner
+    from airflow_knative.executor.prewarm_plan import Node, Progress
     from airflow_knative.wire import Write
 
 __all__ = ["Beat", "Database", "FencedOffError", "NotRunnableError", "Sighting"]
@@ -94,6 +96,7 @@ class Database:
         self._max_inline_bytes = max_inline_bytes
         self._api_url = get_execution_api_server_url()
         self._hostname = get_hostname()
+        self._runs = RunReader(self._dag_bag)
 
     def new_fence(self) -> Fence:
         """Return a fence that no other turn of a task instance has."""
@@ -204,6 +207,11 @@ class Database:
             for write in writes:
                 settles |= apply_write(session, self._dag_bag, owner, write)
         return settles
+
+    def read_run(self, dag_id: str, run_id: str) -> tuple[dict[str, Node], dict[str, Progress]] | None:
+        """Return a run's tasks and how far each has got; None if the run is over or gone."""
+        with create_session(scoped=False) as session:
+            return self._runs.read(session, dag_id, run_id)
 
     def heartbeat(self, beats: Iterable[Beat]) -> tuple[set[str], dict[str, datetime]]:
         """Heartbeat for all at once; return the ids of those that are not running behind their fence, and of the held.

@@ -23,6 +23,7 @@ from airflow_knative.executor.database import Database
 from airflow_knative.executor.endpoints import open_endpoints
 from airflow_knative.executor.journal import Owner
 from airflow_knative.executor.outcome import Outcome, Result
+from airflow_knative.executor.prewarm import Prewarmer
 from airflow_knative.executor.remotelog import RemoteLogs
 from airflow_knative.executor.settings import ExecutorSettings
 from airflow_knative.executor.stream import Workers
@@ -31,7 +32,9 @@ from airflow_knative.wire import Signer
 from airflow_knative.wire.keys import load_private
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine
+
+    from airflow_knative.executor.prewarm_plan import Node, Progress
 
 __all__ = ["main"]
 
@@ -74,6 +77,8 @@ class Dispatcher:
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == channel.RUN:
             self._spawn(message["call"], Call(self._context, message).run())
+            if self._context.prewarmer is not None:
+                self._context.prewarmer.began(message["call"], message["workload"]["ti"])
         elif message["type"] == channel.ADOPT:
             self._spawn(message["call"], self._context.watch(Owner.of(message["ti"])))
 
@@ -88,6 +93,8 @@ class Dispatcher:
         except Exception as error:
             log.exception("A call ended unexpectedly")  # and still has to come to an end
             result = Result(Outcome.FAILED, f"The dispatcher failed: {error!r}")
+        if self._context.prewarmer is not None:
+            self._context.prewarmer.ended(call, result.outcome)
         self._tell({"type": channel.DONE, "call": call, "outcome": result.outcome, "info": result.reason})
 
     async def _wakeups(self) -> None:
@@ -129,9 +136,27 @@ async def _serve(sock: socket.socket) -> None:
             remote_logs=RemoteLogs(),
         )
         try:
-            await dispatcher.run(context)
+            async with _prewarming(context):
+                await dispatcher.run(context)
         finally:
             context.close()
+
+
+@contextlib.asynccontextmanager
+async def _prewarming(context: Context) -> AsyncIterator[None]:
+    settings = context.settings
+    if not settings.prewarm:
+        yield
+        return
+
+    async def read(dag_id: str, run_id: str) -> tuple[dict[str, Node], dict[str, Progress]] | None:
+        return await context.in_thread(context.database.read_run, dag_id, run_id)
+
+    async with Prewarmer(
+        context.endpoints, read, depth=settings.prewarm_depth, limit=settings.prewarm_limit
+    ) as prewarmer:
+        context.prewarmer = prewarmer
+        yield
 
 
 def main() -> None:

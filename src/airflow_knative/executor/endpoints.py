@@ -41,6 +41,12 @@ class Endpoint(BaseModel):
     """The Host header, where it differs from the URL's."""
     timeout: float = 600.0
     """The service's `timeoutSeconds`."""
+    slots: int = 1
+    """Requests that one pod takes at once: `containerConcurrency`."""
+    max_scale: int = 0
+    """Pods at most; 0 is as many as it takes."""
+    window: float = 60.0
+    """Seconds without a request after which the last pod goes."""
 
 
 class Endpoints(Protocol):

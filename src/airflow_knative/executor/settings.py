@@ -26,6 +26,9 @@ class ExecutorSettings:
     max_record_bytes: int
     wakeup: bool
     wakeup_max_wait: float
+    prewarm: bool
+    prewarm_depth: int
+    prewarm_limit: int
 
     @classmethod
     def from_configuration(cls) -> ExecutorSettings:
@@ -45,6 +48,9 @@ class ExecutorSettings:
             max_record_bytes=int(_positive("max_record_bytes")),
             wakeup=conf.getboolean("knative", "wakeup"),
             wakeup_max_wait=_positive("wakeup_max_wait"),
+            prewarm=conf.getboolean("knative", "prewarm"),
+            prewarm_depth=int(_positive("prewarm_depth")),
+            prewarm_limit=int(_positive("prewarm_limit")),
         )
 
 

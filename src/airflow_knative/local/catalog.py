@@ -106,6 +106,9 @@ def endpoints(services: Iterable[Service], url: str) -> str:
             "url": url,
             "host": service.host,
             "timeout": service.timeout,
+            "slots": service.slots,
+            "max_scale": service.max_scale,
+            "window": service.window,
         }
         for service in services
     ]

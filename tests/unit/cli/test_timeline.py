@@ -163,3 +163,11 @@ def test_a_file_that_cannot_be_written(airflow: FakeServer, tmp_path: Path) -> N
     instances(airflow)
     message = str(timeline(airflow, "--svg", str(tmp_path / "no" / "t.svg")).exception)
     assert "cannot be written" in message
+
+
+@pytest.mark.parametrize("ready", [ZERO + 0.3, None])
+def test_a_start_ahead_is_told(airflow: FakeServer, ready: float | None) -> None:
+    instances(airflow, instance("t"))
+    log(airflow, "t", 1, LINE | {"prewarm": {"nudged": ZERO + 0.1, "ready": ready}})
+    (task,) = json.loads(timeline(airflow, "--json").stdout)["tasks"]
+    assert task["prewarm_ms"] == [100, None if ready is None else 300]

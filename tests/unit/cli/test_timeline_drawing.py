@@ -105,3 +105,17 @@ def test_svg_grows_with_the_number_of_tasks() -> None:
         return float(root.get("height", "0"))
 
     assert height(48) - height(1) == 47 * 26
+
+
+def test_a_start_ahead_shows_in_front_of_its_task() -> None:
+    drawn = text(run(attempt(prewarm=(0.2, 0.9))))
+    row = next(line for line in drawn.splitlines() if line.startswith("t "))
+    assert re.search(r"\^+ *[^^]*$", row)
+    assert row.endswith(" ahead")
+    assert "worker started ahead (pre-warm)" in drawn
+    assert "^" not in text(run(attempt()))
+
+
+def test_svg_shows_a_start_ahead() -> None:
+    assert f'fill="{Stage.PREWARM.colour}"' in render(run(attempt(prewarm=(0.2, 0.9))))
+    assert f'fill="{Stage.PREWARM.colour}"' not in render(run(attempt()))

@@ -142,3 +142,24 @@ def test_json() -> None:
     assert task["moments_ms"]["sent"] == 1250
     assert task["stages"][0] == {"stage": "waiting", "begin_ms": 1000, "end_ms": 1100}
     assert task["cold"] is True
+
+
+def test_a_start_ahead_lies_beside_the_stages_and_ends_with_the_request_at_the_latest() -> None:
+    assert attempt(prewarm=(0.2, 0.9)).prewarming() == (Stage.PREWARM, 0.2, 0.9)
+    assert attempt(prewarm=(0.2, 7.0)).prewarming() == (Stage.PREWARM, 0.2, 1.5)
+    assert attempt(prewarm=(0.2, None)).prewarming() == (Stage.PREWARM, 0.2, 1.5)
+    assert attempt().prewarming() is None
+    assert attempt(prewarm=(0.2, 0.9)).segments(9.0) == attempt().segments(9.0)
+
+
+def test_a_worker_was_ahead_only_if_it_was_ready_before_the_request() -> None:
+    assert attempt(prewarm=(0.2, 0.9)).was_prewarmed
+    assert not attempt(prewarm=(0.2, 1.7)).was_prewarmed
+    assert not attempt(prewarm=(0.2, None)).was_prewarmed
+    assert not attempt().was_prewarmed
+
+
+def test_a_start_ahead_counts_in_the_sums_and_stands_in_the_json() -> None:
+    drawn = run(attempt(prewarm=(0.2, 0.9)), attempt())
+    assert drawn.sums()[Stage.PREWARM] == pytest.approx(0.7)
+    assert [task["prewarm_ms"] for task in drawn.as_json()["tasks"]] == [[200.0, 900.0], None]

@@ -225,6 +225,9 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         max_record_bytes=1_000_000,
         wakeup=False,
         wakeup_max_wait=1.0,
+        prewarm=True,
+        prewarm_depth=2,
+        prewarm_limit=10,
     )
     monkeypatch.setattr(call_module.TaskLog, "__init__", _open_log(tmp_path))
     key = Ed25519PrivateKey.generate()

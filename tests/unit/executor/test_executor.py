@@ -37,6 +37,9 @@ SETTINGS = ExecutorSettings(
     max_record_bytes=1,
     wakeup=True,
     wakeup_max_wait=0.2,
+    prewarm=True,
+    prewarm_depth=2,
+    prewarm_limit=10,
 )
 
 

@@ -87,6 +87,9 @@ def test_endpoints_tell_the_executor_where_each_task_runs() -> None:
                 "url": "http://127.0.0.1:8086",
                 "host": "airflow-worker-d-t.airflow.local",
                 "timeout": 30,
+                "slots": 1,
+                "max_scale": 10,
+                "window": 60.0,
             }
         ]
     }

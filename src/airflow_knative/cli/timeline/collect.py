@@ -69,8 +69,13 @@ def _attempt(api: AirflowApi, instance: dict[str, Any]) -> Attempt:
         cold=timings.get("cold"),
         worker=timings.get("worker"),
         service=timings.get("service"),
+        prewarm=_prewarm(timings.get("prewarm")),
         label=instance.get("rendered_map_index"),
     )
+
+
+def _prewarm(told: dict[str, float | None] | None) -> tuple[float, float | None] | None:
+    return None if not told or told["nudged"] is None else (told["nudged"], told["ready"])
 
 
 def _timings(api: AirflowApi, instance: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Stage(Enum):
     TASK = _Look("task", "task process", "#2f9e6e", "█")
     ANSWER = _Look("answer", "finished, answer on its way", "#a5d065", "~")
     APPLY = _Look("apply", "answer being applied", "#dd7444", "o")
+    PREWARM = _Look("prewarm", "worker started ahead (pre-warm)", "#d3b8ee", "^")
     OPAQUE = _Look("running", "running, no timings recorded", "#8fa3a0", "▒")
 
     @property
@@ -82,6 +83,7 @@ class Attempt:
         cold: Whether the worker started for it, if known.
         worker: The worker's name.
         service: The Knative Service's name.
+        prewarm: When its service was nudged ahead of it, and when it had a pod, None where that is not known.
         label: What Airflow shows for a mapped instance, where the DAG sets it.
     """
 
@@ -97,6 +99,7 @@ class Attempt:
     cold: bool | None = None
     worker: str | None = None
     service: str | None = None
+    prewarm: tuple[float, float | None] | None = None
     label: str | None = None
 
     @property
@@ -111,6 +114,20 @@ class Attempt:
         """The first moment that is known."""
         known = (self.scheduled, self.queued, self.start, *self.stages.values())
         return min((moment for moment in known if moment is not None), default=None)
+
+    @property
+    def was_prewarmed(self) -> bool:
+        """Whether its service had a pod before its request came."""
+        ready = self.prewarm and self.prewarm[1]
+        return ready is not None and ready <= self.stages.get("received", float("-inf"))
+
+    def prewarming(self) -> Segment | None:
+        """The stretch in which its worker started ahead of its request, beside the stages."""
+        if self.prewarm is None:
+            return None
+        begin, ready = self.prewarm
+        ends = [moment for moment in (ready, self.stages.get("received")) if moment is not None]
+        return Segment(Stage.PREWARM, begin, max(begin, min(ends, default=begin)))
 
     def segments(self, now: float) -> list[Segment]:
         """The stages in their order, without gaps or overlaps.
@@ -210,7 +227,8 @@ class Run:
         """Seconds of each stage, over all attempts; stages that do not occur are left out."""
         found: dict[Stage, float] = {}
         for attempt in self.attempts:
-            for segment in attempt.segments(self.now):
+            ahead = attempt.prewarming()
+            for segment in [*attempt.segments(self.now), *([ahead] if ahead else [])]:
                 found[segment.stage] = found.get(segment.stage, 0.0) + segment.end - segment.begin
         return {stage: found[stage] for stage in Stage if stage in found}
 
@@ -240,6 +258,7 @@ class Run:
                     "cold": attempt.cold,
                     "worker": attempt.worker,
                     "service": attempt.service,
+                    "prewarm_ms": attempt.prewarm and [ms(moment) for moment in attempt.prewarm],
                     "scheduled_ms": ms(attempt.scheduled),
                     "queued_ms": ms(attempt.queued),
                     "start_ms": ms(attempt.start),

@@ -18,6 +18,7 @@ _WIDTH: Final = 1100
 _MARGIN: Final = 24
 _ROW: Final = 26
 _BAR: Final = 16
+_AHEAD: Final = 5
 _HEAD: Final = 96
 _NUMBERS: Final = 150
 _NAME_SIGN: Final = 7.1
@@ -114,6 +115,13 @@ class _Drawing:
         yield f"<g><title>{escape(self._tip(attempt))}</title>"
         yield f'<text x="{_MARGIN}" y="{middle}">{escape(name)}</text>'
         y = top + (_ROW - _BAR) / 2
+        if (ahead := attempt.prewarming()) is not None:
+            left, right = self.x(ahead.begin), self.x(ahead.end)
+            yield (
+                f'<rect x="{left}" y="{y + _BAR - _AHEAD}" width="{max(right - left, 1):.2f}" height="{_AHEAD}" '
+                f'fill="{ahead.stage.colour}">'
+                f"<title>{escape(ahead.stage.title)}: {milliseconds(ahead.end - ahead.begin)}</title></rect>"
+            )
         for segment in segments:
             left, right = self.x(segment.begin), self.x(segment.end)
             if right > left:
@@ -165,6 +173,8 @@ def _remark(attempt: Attempt) -> tuple[str, str]:
         return attempt.state.replace("upstream_failed", "upstream").replace("up_for_retry", "retry"), "#c53030"
     if attempt.cold is None:
         return "", "#667085"
+    if attempt.cold and attempt.was_prewarmed:
+        return "ahead", Stage.PREWARM.colour
     return ("cold", Stage.COLD_START.colour) if attempt.cold else ("warm", "#667085")
 
 

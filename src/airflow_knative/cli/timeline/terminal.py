@@ -65,13 +65,18 @@ class _Scale:
         end = milliseconds(self.run.until - self.run.queued)
         return f"0{end:>{self.width - 1}}"
 
-    def bar(self, segments: list[Segment]) -> Text:
-        """Each cell shows the stage that has most of it; a stage that has no cell to itself may not show."""
+    def bar(self, segments: list[Segment], ahead: Segment | None) -> Text:
+        """Each cell shows the stage that has most of it; a stage that has no cell to itself may not show.
+
+        A start `ahead` shows where no stage does.
+        """
         bar = Text()
         for number in range(self.width):
             begin = self.run.queued + number * self.cell
             shares = [(min(s.end, begin + self.cell) - max(s.begin, begin), s.stage) for s in segments]
             share, stage = max(shares, key=lambda pair: pair[0], default=(0.0, None))
+            if (stage is None or share <= 0) and ahead and min(ahead.end, begin + self.cell) > max(ahead.begin, begin):
+                stage, share = ahead.stage, self.cell
             if stage is None or share <= 0:
                 bar.append(" ")
             else:
@@ -94,9 +99,9 @@ def _title(run: Run) -> Text:
 
 
 def _row(attempt: Attempt, run: Run, scale: _Scale, name_width: int) -> Text:
-    segments = attempt.segments(run.now)
+    segments, ahead = attempt.segments(run.now), attempt.prewarming()
     row = Text(f"{_short(attempt.name, name_width):{name_width}} ")
-    row.append_text(scale.bar(segments))
+    row.append_text(scale.bar(segments, ahead))
     if segments:
         begin, took = segments[0].begin - run.queued, segments[-1].end - segments[0].begin
         row.append(f"{milliseconds(begin):>12}{milliseconds(took):>13}")
@@ -109,7 +114,11 @@ def _row(attempt: Attempt, run: Run, scale: _Scale, name_width: int) -> Text:
 def _remark(attempt: Attempt) -> Text:
     remark = Text(" ")
     if attempt.cold is not None:
-        remark.append("cold" if attempt.cold else "warm", style=Stage.COLD_START.colour if attempt.cold else "dim")
+        ahead = attempt.cold and attempt.was_prewarmed
+        remark.append(
+            "ahead" if ahead else "cold" if attempt.cold else "warm",
+            style=Stage.PREWARM.colour if ahead else Stage.COLD_START.colour if attempt.cold else "dim",
+        )
     elif attempt.state in ACTIVE_STATES or attempt.state is None:
         remark.append(attempt.state or "not yet", style="cyan")
     if attempt.state not in {"success", None} and attempt.state not in ACTIVE_STATES:
