@@ -41,8 +41,9 @@ EXAMPLES = """
 RETURN = """
 _list:
   description: >-
-    For each pin a dictionary with its C(version), the names of its C(images) in a mirror and C(upstream_images), and
-    C(files): by the last part of its path, each file's C(url) and C(checksum) as get_url takes them.
+    For each pin a dictionary with its C(version), the names of its C(images) in a mirror and C(upstream_images),
+    C(containers): the image of each container in Knative's manifests, and C(files): by the last part of its path,
+    each file's C(url) and C(checksum) as get_url takes them.
   type: list
   elements: dict
 """
@@ -92,6 +93,7 @@ class LookupModule(LookupBase):  # type: ignore[misc] # Ansible has no types
                     "files": files,
                     "images": [image.name for image in pin.images],
                     "upstream_images": [image.upstream or image.name for image in pin.images],
+                    "containers": {image.container: image.name for image in pin.images if image.container},
                 }
             )
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +41,9 @@ def test_internal_variables_begin_with_an_underscore(role: Path) -> None:
     internal = role / "vars" / "main.yml"
     names = _read(internal) if internal.exists() else {}
     assert all(name.startswith(f"_{role.name}") for name in names)
+
+
+def test_readmes_are_the_generated_ones() -> None:
+    command = [sys.executable, str(REPOSITORY / "scripts" / "role_readmes.py"), "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
