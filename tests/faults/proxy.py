@@ -37,7 +37,7 @@ class FaultProxy:
         self._flowing: asyncio.Event
         self._started = threading.Event()
         self._stop: asyncio.Event
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -48,6 +48,12 @@ class FaultProxy:
     def __exit__(self, *_exc: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
 
     def begin(self, trouble: str) -> None:
         """Make trouble from now on; for what is streaming, at once."""

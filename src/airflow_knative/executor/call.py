@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from airflow_knative.wire import Fence, Record, TaskRequest
 
 __all__ = ["Call"]
+
+_log = logging.getLogger(__name__)
 
 _FIRST_DELAY: Final = 0.05  # seconds; doubles up to the last
 _LAST_DELAY: Final = 5.0
@@ -111,7 +114,11 @@ class Call:
         self._context.beating[self.ti_id] = self
         try:
             with TaskLog(self._message["workload"]["log_path"]) as log:
-                return await self._supervise(request, log)
+                try:
+                    return await self._supervise(request, log)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the task's log has it
+                    _log.exception("A call failed unexpectedly")
+                    return await self._fail(f"The dispatcher failed: {error!r}", log)
         finally:
             self._context.beating.pop(self.ti_id, None)
             self._applier.cancel()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["KnativeExecutor"]
 
 _SUPPORTED: Final = ("3.3.",)
-_START_TIMEOUT: Final = 120.0  # seconds; the dispatcher imports Airflow and connects to the database
+_START_TIMEOUT: Final = 600.0  # seconds that a dispatcher may take to import Airflow; one that ends is seen at once
 _STOP_TIMEOUT: Final = 10.0
 
 

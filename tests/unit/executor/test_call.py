@@ -652,6 +652,19 @@ async def test_an_error_of_the_database_that_stays_fails_the_task(
     assert "no such column" in str(result.reason)
 
 
+async def test_what_nobody_expected_fails_the_task_and_stands_in_its_log(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> bool:
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr(stage.database, "apply", refuse)
+    stage.answers(STARTED, success(0), finished(1))
+    assert (await stage.run()).outcome is Outcome.FAILED
+    assert "nobody expected this" in stage.log
+    assert stage.database.owner_pid == 0
+
+
 async def test_a_paused_dispatcher_reads_what_came_meanwhile_before_it_gives_up(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
