@@ -51,7 +51,8 @@ chart: $(READY) $(CHECKOV) ## Render the Helm chart and check what comes out (th
 	$(BIN)/pytest tests/chart
 
 local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, real HTTP, on this machine
-	$(BIN)/pytest tests/local tests/faults
+	$(BIN)/pytest tests/local
+	$(BIN)/pytest tests/faults
 
 faults: $(READY) ## Break every part of a local instance, 20 times each (hours); SEED=n, COUNT=n
 	$(BIN)/python -m tests.faults.harness --seed $(or $(SEED),1) --count $(or $(COUNT),20)
