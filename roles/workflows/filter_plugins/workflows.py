@@ -56,9 +56,24 @@ def dags_waiting(listed: str, wanted: Iterable[str], since: str) -> list[str]:
     )
 
 
+def workflow_calls(dags: Iterable[str], url: str) -> list[str]:
+    """Write down a call of each workflow.
+
+    Args:
+        dags: Their ids.
+        url: The gateway's.
+    """
+    call = "curl -u USER:PASSWORD -H 'Content-Type: application/json' --data '{\"input\": ...}'"
+    return [f"{call} {url}/runWorkflow/{dag}" for dag in dags]
+
+
 class FilterModule:
     """Gives Ansible the filters above."""
 
     def filters(self) -> dict[str, Callable[..., list[str]]]:
         """Name them."""
-        return {"services_waiting": services_waiting, "dags_waiting": dags_waiting}
+        return {
+            "services_waiting": services_waiting,
+            "dags_waiting": dags_waiting,
+            "workflow_calls": workflow_calls,
+        }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,8 @@ def test_dags_wait_until_they_are_read_anew() -> None:
 
 def test_every_dag_waits_when_airflow_says_nothing() -> None:
     assert dags_waiting("No data found\n", ["new"], "2026-11-25T07:10:00Z") == ["new"]
+
+
+def test_calls_can_be_copied_into_a_shell() -> None:
+    (call,) = _filters()["workflow_calls"](["greet"], "http://gateway.example")
+    assert shlex.split(call)[-2:] == ['{"input": ...}', "http://gateway.example/runWorkflow/greet"]
