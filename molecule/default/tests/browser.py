@@ -102,6 +102,13 @@ class Pages:
             self._wait(By.XPATH, f"//*[contains(text(), {text!r})]")
         time.sleep(1)  # what slides in has arrived
 
+    def show_graph(self) -> list[str]:
+        """Show the run's graph, and return what its nodes say."""
+        self._wait(By.CSS_SELECTOR, 'button[value="graph"]').click()
+        self._wait(By.CSS_SELECTOR, ".react-flow__node")
+        time.sleep(2)  # it is laid out, and comes into view
+        return [node.text for node in self.browser.find_elements(By.CSS_SELECTOR, ".react-flow__node")]
+
     def picture(self, path: Path) -> None:
         """Keep what is on screen."""
         path.parent.mkdir(parents=True, exist_ok=True)
