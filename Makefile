@@ -23,12 +23,14 @@ COMPILE := $(LOCK) --all-extras --group dev --group ansible pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint unit chart local-e2e semantics fuzz faults bench-quick images lock format clean
+.PHONY: help setup setup-ansible demo test lint unit chart local-e2e semantics fuzz faults bench-quick images lock format clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Install everything a checkout needs into .venv, as locked
+
+setup-ansible: $(READY_ANSIBLE) ## Install Ansible beside it, which installs clusters
 
 demo: $(READY) ## Run a workflow through the gateway on this machine; KEEP=1 leaves it up
 	@KEEP=$(KEEP) scripts/demo.sh
