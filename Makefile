@@ -23,17 +23,19 @@ COMPILE := $(LOCK) --all-extras --group dev --group ansible pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint unit chart local-e2e faults bench-quick images lock format clean
+.PHONY: help setup setup-ansible demo test lint unit chart local-e2e semantics fuzz faults bench-quick images lock format clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Install everything a checkout needs into .venv, as locked
 
+setup-ansible: $(READY_ANSIBLE) ## Install Ansible beside it, which installs clusters
+
 demo: $(READY) ## Run a workflow through the gateway on this machine; KEEP=1 leaves it up
 	@KEEP=$(KEEP) scripts/demo.sh
 
-test: lint unit chart local-e2e ## Run every check that needs no cluster
+test: lint unit chart local-e2e fuzz ## Run every check that needs no cluster
 
 lint: $(READY) $(READY_ANSIBLE) ## Check style, types, YAML, roles and playbooks, and that the lock fits
 	$(BIN)/ruff check
@@ -51,11 +53,19 @@ chart: $(READY) $(CHECKOV) ## Render the Helm chart and check what comes out (th
 	$(BIN)/pytest tests/chart
 
 local-e2e: $(READY) ## Run the end-to-end tests: real Airflow, real PostgreSQL, real HTTP, on this machine
-	$(BIN)/pytest tests/local tests/faults
+	$(BIN)/pytest tests/local
+	$(BIN)/pytest tests/faults
 
 faults: $(READY) ## Break every part of a local instance, 20 times each (hours); SEED=n, COUNT=n
 	$(BIN)/python -m tests.faults.harness --seed $(or $(SEED),1) --count $(or $(COUNT),20)
 	$(BIN)/python -m tests.faults.scenarios --seed $(or $(SEED),1)
+
+semantics: $(READY) ## Run DAGs of every kind through Knative and on LocalExecutor, and compare what is left of them
+	$(BIN)/pytest tests/semantics
+
+# AIRFLOW_KNATIVE_FUZZ_EXAMPLES=5000 makes it long, and new each time.
+fuzz: $(READY) ## Send hostile input to dispatcher, worker and gateway
+	$(BIN)/pytest tests/fuzz
 
 bench-quick: $(READY) ## Time the seed workflow, warm, beside LocalExecutor as it comes and tuned (10 minutes)
 	$(BIN)/python benchmarks/quick.py

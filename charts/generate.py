@@ -83,7 +83,7 @@ _BY_NAME: Final[dict[str, dict[str, Any]]] = {
     **dict.fromkeys(("affinity", "strategy", "behavior"), _FREE),
     **dict.fromkeys(("startupProbe", "livenessProbe", "readinessProbe"), _FREE),
     **dict.fromkeys(("containerConcurrency",), _SLOTS),
-    **dict.fromkeys(("replicas", "minScale"), _COUNT),
+    **dict.fromkeys(("replicas", "minScale", "initialScale"), _COUNT),
     **dict.fromkeys(("maxScale", "timeoutSeconds", "waitTimeoutSeconds", "maxRevisionTimeoutSeconds"), _POSITIVE),
     **dict.fromkeys(("minReplicaCount", "maxReplicaCount"), _POSITIVE),
     **dict.fromkeys(("retentionDays", "frequencyMinutes"), _POSITIVE),

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_knative._version import __version__
 
-__all__ = ["get_provider_info"]
+__all__ = ["get_cli_commands", "get_provider_info"]
 
 
 def _option(kind: str, default: str, description: str, example: str | None = None) -> dict[str, Any]:
@@ -110,7 +110,15 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Knative",
         "description": "Runs each task of a DAG in its own Knative Service.",
         "versions": [__version__],
-        "cli": [],
+        "cli": [f"{__name__}.get_cli_commands"],
         "executors": ["airflow_knative.executor.KnativeExecutor"],
         "config": {"knative": {"description": "Settings of KnativeExecutor.", "options": _OPTIONS}},
     }
+
+
+def get_cli_commands() -> list[Any]:
+    """Return what this package adds to the command `airflow`: nothing, it has one of its own.
+
+    Without this function every `airflow` command would import the executor to ask it, and warn.
+    """
+    return []

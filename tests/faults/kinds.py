@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Kind"]
 
+_PATIENCE: Final = 5.0  # seconds that the proxy waits for a request to trouble
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -37,6 +39,9 @@ class Kind:
         if self.part == "proxy":
             before = proxy.hits
             proxy.begin(self.action)
+            deadline = time.monotonic() + _PATIENCE
+            while proxy.hits == before and time.monotonic() < deadline:
+                time.sleep(0.05)
             time.sleep(rng.uniform(0.5, 2.0))
             proxy.end()
             return proxy.hits > before

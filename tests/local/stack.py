@@ -54,11 +54,10 @@ class Stack:
             check=False,
         )
 
-    def up(self, **settings: str) -> None:
-        """Start it with `settings` of Airflow's, as environment variables."""
-        done = self.command(
-            "local", "up", "--workflows", str(self.workflows), "--port-base", "0", **{**QUICK, **settings}
-        )
+    def up(self, *options: str, **settings: str) -> None:
+        """Start it, with further options of `local up` and `settings` of Airflow's, as environment variables."""
+        workflows = ("--workflows", str(self.workflows))
+        done = self.command("local", "up", *workflows, "--port-base", "0", *options, **{**QUICK, **settings})
         assert done.returncode == 0, done.stdout + done.stderr
         urls = self.status()["urls"]
         self.gateway = httpx.Client(base_url=urls["gateway"], auth=self.user, timeout=120.0)
@@ -115,14 +114,16 @@ class Stack:
 
         return str(eventually(state, within=within))
 
-    def wait_for_task(self, dag_id: str, run_id: str, task_id: str, *states: str) -> dict[str, Any]:
+    def wait_for_task(
+        self, dag_id: str, run_id: str, task_id: str, *states: str, within: float = 90.0
+    ) -> dict[str, Any]:
         """Wait until a task instance is in one of `states`."""
 
         def ti() -> dict[str, Any] | None:
             found = self.task(dag_id, run_id, task_id)
             return found if found["state"] in states else None
 
-        found: dict[str, Any] = eventually(ti, within=90.0)
+        found: dict[str, Any] = eventually(ti, within=within)
         return found
 
 

@@ -120,6 +120,23 @@ def test_only_the_served_dag_runs(tmp_path: Path, task_id: str, dag_id: str, sta
                 assert "serves every task of DAG 'probe'" in response.read().decode()
 
 
+def test_a_dag_with_tasks_of_other_executors_is_served(tmp_path: Path) -> None:
+    file = tmp_path / "shared.py"
+    file.write_text(
+        "from airflow.sdk import dag, task\n"
+        "@dag(schedule=None)\n"
+        "def shared():\n"
+        "    @task(executor='KubernetesExecutor')\n"
+        "    def elsewhere(): ...\n"
+        "    @task\n"
+        "    def here(): return 1\n"
+        "    elsewhere() >> here()\n"
+        "shared()\n"
+    )
+    with Worker(tmp_path, file, "shared") as worker:
+        assert state_of(worker.run(worker.request("here"))) == "success"
+
+
 def test_forged_tampered_and_unsigned_requests_are_refused(worker: Worker, tmp_path: Path) -> None:
     request = worker.request("quick", conf={"data": 1})
     body = request.model_dump_json().encode()

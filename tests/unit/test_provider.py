@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,8 @@ def test_the_provider_names_what_it_brings() -> None:
     info = get_provider_info()
     assert info["versions"] == [airflow_knative.__version__]
     assert info["executors"] == ["airflow_knative.executor.KnativeExecutor"]
+
+
+def test_the_airflow_command_does_not_warn_of_it() -> None:
+    done = subprocess.run(["airflow", "info", "--help"], capture_output=True, text=True, check=True)
+    assert "airflow-knative" not in done.stdout + done.stderr

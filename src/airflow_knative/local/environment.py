@@ -156,9 +156,13 @@ def worker_environment(
         "PYTHONUNBUFFERED": "1",
         "SPT_NOENV": "1",
         "AIRFLOW_HOME": str(paths.worker_home),
+        # Tells which tasks are other executors'.
+        "AIRFLOW__CORE__EXECUTOR": settings.executor,
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.workflows),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{settings.api_url}/execution/",
+        # Operators put links to runs into XComs.
+        "AIRFLOW__API__BASE_URL": settings.api_url,
         "AIRFLOW_KNATIVE_WORKER_HOST": "127.0.0.1",
         "AIRFLOW_KNATIVE_WORKER_PUBLIC_KEY": str(paths.public_key),
     }

@@ -114,7 +114,7 @@ def decode_request(body: bytes) -> TaskRequest:
     """
     try:
         raw = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"The request is not JSON: {error}. Send a TaskRequest.") from error
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != PROTOCOL_VERSION:
@@ -125,6 +125,6 @@ def decode_request(body: bytes) -> TaskRequest:
     try:
         request = TaskRequest.model_validate(raw)
         _ = request.key
-    except (ValidationError, KeyError, ValueError) as error:
+    except (ValidationError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise WireError(f"The request breaks the contract: {error}") from error
     return request

@@ -59,6 +59,9 @@ def test_a_worker_keeps_what_tasks_need(paths: StatePaths, settings: LocalSettin
     assert environment["LC_ALL"] == "C.UTF-8"
     assert environment["AIRFLOW__CORE__XCOM_BACKEND"] == "my.Backend"
     assert environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:8080/execution/"
+    # For links to runs in XComs, and for telling which tasks are other executors'.
+    assert environment["AIRFLOW__API__BASE_URL"] == "http://127.0.0.1:8080"
+    assert environment["AIRFLOW__CORE__EXECUTOR"] == settings.executor
 
 
 def test_airflow_gets_the_instances_own_database_and_the_callers_tuning(

@@ -35,7 +35,7 @@ def test_an_unknown_version_is_refused_by_name(version: object) -> None:
         decode_request(json.dumps(request_json(version=version)).encode())
 
 
-@pytest.mark.parametrize("body", [b"", b"[", b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"[", b"\xff", b"[" * 100_000])
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(WireError, match="not JSON"):
         decode_request(body)
@@ -48,7 +48,15 @@ def test_json_that_is_no_object_has_no_version(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"surplus": 1}, {"ti": {}}, {"ti": {"id": "x", "try_number": "no"}}, {"fence": {"hostname": "h"}}]
+    "changes",
+    [
+        {"surplus": 1},
+        {"ti": {}},
+        {"ti": {"id": "x", "try_number": "no"}},
+        {"ti": {"id": "x", "try_number": [1]}},
+        {"ti": {"id": "x", "try_number": float("inf")}},
+        {"fence": {"hostname": "h"}},
+    ],
 )
 def test_a_broken_request_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(WireError, match="breaks the contract"):

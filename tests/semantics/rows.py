@@ -1,0 +1,120 @@
+"""What a dag run leaves in Airflow's database and in its logs, without what differs from one run to the next."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Of these columns only whether they are set is compared.
+_TIMES = [
+    "start_date",
+    "end_date",
+    "queued_dttm",
+    "scheduled_dttm",
+    "queued_at",
+    "run_after",
+    "timestamp",
+    "responded_at",
+    "trigger_timeout",
+]
+# These are other things than what a task did: keys, places, bookkeeping of the scheduler.
+_IGNORED = [
+    *("id", "ti_id", "task_instance_id", "dag_run_id", "dag_version_id", "created_dag_version_id", "log_template_id"),
+    *("created_at", "updated_at", "last_heartbeat_at", "last_scheduling_decision", "duration", "reschedule_date"),
+    *("hostname", "unixname", "pid", "executor", "external_executor_id", "context_carrier", "span_status"),
+    *("creating_job_id", "scheduled_by_job_id", "queued_by_job_id", "trigger_id", "asset_id", "backfill_id"),
+]
+_QUERIES = {
+    "runs": "SELECT to_jsonb(r) FROM dag_run r WHERE dag_id = %(dag_id)s",
+    "tasks": (
+        "SELECT to_jsonb(t) || jsonb_build_object('dag_version', v.version_number) FROM task_instance t "
+        "LEFT JOIN dag_version v ON v.id = t.dag_version_id WHERE t.dag_id = %(dag_id)s"
+    ),
+    "earlier tries": "SELECT to_jsonb(t) FROM task_instance_history t WHERE dag_id = %(dag_id)s",
+    "xcoms": "SELECT to_jsonb(x) FROM xcom x WHERE dag_id = %(dag_id)s",
+    "rendered": "SELECT to_jsonb(f) FROM rendered_task_instance_fields f WHERE dag_id = %(dag_id)s",
+    "mapped lengths": "SELECT to_jsonb(m) FROM task_map m WHERE dag_id = %(dag_id)s",
+    "reschedules": (
+        "SELECT to_jsonb(s) || jsonb_build_object('task_id', t.task_id) FROM task_reschedule s "
+        "JOIN task_instance t ON t.id = s.ti_id WHERE t.dag_id = %(dag_id)s"
+    ),
+    "asset events": (
+        "SELECT to_jsonb(e) || jsonb_build_object('name', a.name, 'uri', a.uri) FROM asset_event e "
+        "JOIN asset a ON a.id = e.asset_id WHERE source_dag_id = %(dag_id)s"
+    ),
+    "questions": (
+        "SELECT to_jsonb(h) || jsonb_build_object('task_id', t.task_id) FROM hitl_detail h "
+        "JOIN task_instance t ON t.id = h.ti_id WHERE t.dag_id = %(dag_id)s"
+    ),
+    "task state": (
+        "SELECT to_jsonb(s) FROM task_state_store s JOIN dag_run r ON r.id = s.dag_run_id WHERE r.dag_id = %(dag_id)s"
+    ),
+    "versions": "SELECT jsonb_build_object('number', version_number) FROM dag_version WHERE dag_id = %(dag_id)s",
+}
+_EXECUTOR = re.compile(r"_on_(knative|local)")
+_UNIQUE = re.compile(r" at 0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# What a task's process says, but for how it came to its DAG.
+_LOGGERS = re.compile(r"task(\..*)?|airflow\.task\b.*|unusual_prefix_.*")
+_STARTUP = "Worker startup parse complete"
+
+
+def plain(value: Any) -> Any:
+    """Return a JSON value in which twins have the same names, and times only tell whether they are set."""
+    if isinstance(value, str):
+        return _UNIQUE.sub("", _EXECUTOR.sub("", value))
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {plain(key): item is not None if key in _TIMES else plain(item) for key, item in value.items()}
+    return value
+
+
+def rows(database: str, dag_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Return a DAG's rows by kind, sorted."""
+    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+        found = {}
+        for kind, query in _QUERIES.items():
+            cursor.execute(query, {"dag_id": dag_id})
+            found[kind] = sorted((_row(row) for (row,) in cursor), key=lambda row: json.dumps(_identity(row)))
+    connection.close()
+    return found
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = plain({key: value for key, value in row.items() if key not in _IGNORED})
+    return kept
+
+
+def _identity(row: dict[str, Any]) -> list[Any]:
+    names = ("dag_id", "run_id", "task_id", "map_index", "try_number", "key")
+    return [*(row.get(name) for name in names), json.dumps(row, sort_keys=True)]
+
+
+def logs(folder: Path, dag_id: str) -> dict[str, list[str]]:
+    """Return what each try of a DAG's tasks logged: by its file, level and text of each line."""
+    base = folder / f"dag_id={dag_id}"
+    return {str(path.relative_to(base)): list(_lines(path)) for path in sorted(base.rglob("*.log"))}
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a log, and those that say the same again and again once."""
+    return (line for line, _ in itertools.groupby(_all_lines(path)))
+
+
+def _all_lines(path: Path) -> Iterator[str]:
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            yield plain(text)
+            continue
+        if _LOGGERS.fullmatch(str(line.get("logger"))) and line["event"] != _STARTUP:
+            yield f"{line['level']}: {plain(line['event'])}"
