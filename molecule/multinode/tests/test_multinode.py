@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from kubernetes import client, config, utils
 
@@ -51,7 +52,9 @@ def server(core: client.CoreV1Api) -> Iterator[Any]:
     core.create_namespace({"metadata": {"name": NAMESPACE}})
     try:
         serve = "mkdir -p /www && busybox echo from-$HOSTNAME > /www/index.html && busybox httpd -f -p 8080 -h /www"
-        service = {"metadata": {"name": "server"}, "spec": {"selector": {"app": "server"}, "ports": [{"port": 8080}]}}
+        ports = [{"port": 8080}]
+        spec = {"type": "LoadBalancer", "selector": {"app": "server"}, "ports": ports}
+        service = {"metadata": {"name": "server"}, "spec": spec}
         utils.create_from_dict(core.api_client, _pod("server", WORKERS[0], ["sh", "-c", serve]), namespace=NAMESPACE)
         core.create_namespaced_service(NAMESPACE, service)
         yield _wait(core, "server", "Running")
@@ -83,3 +86,19 @@ def test_a_pod_is_reached_from_every_node(core: client.CoreV1Api, server: Any, n
     pod = _wait(core, name, "Succeeded", "Failed")
     assert pod.status.pod_ip.split(".")[2] != server.status.pod_ip.split(".")[2] or node == WORKERS[0]
     assert core.read_namespaced_pod_log(name, NAMESPACE).strip() == "from-server"
+
+
+@pytest.mark.usefixtures("server")
+def test_a_load_balancer_answers_from_outside(core: client.CoreV1Api) -> None:
+    end = time.monotonic() + _SECONDS
+    while not (given := core.read_namespaced_service("server", NAMESPACE).status.load_balancer.ingress):
+        assert time.monotonic() < end, "the service has no address"
+        time.sleep(0.5)
+    while True:
+        try:
+            answer = httpx.get(f"http://{given[0].ip}:8080", timeout=5).text.strip()
+            break
+        except httpx.TransportError:  # the node has yet to announce it
+            assert time.monotonic() < end, f"{given[0].ip} does not answer"
+            time.sleep(0.5)
+    assert answer == "from-server"
