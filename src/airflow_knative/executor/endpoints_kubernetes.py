@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _DAG: Final = "airflow-knative/dag-id"
 _TASK: Final = "airflow-knative/task-id"
+_MAX_SCALE: Final = "autoscaling.knative.dev/max-scale"
+_WINDOW: Final = "autoscaling.knative.dev/window"
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}  # seconds
 _FIRST_LIST: Final = 10.0  # seconds that a start waits for it at most
 _FIRST_DELAY: Final = 0.2  # seconds; doubles up to the last
 _LAST_DELAY: Final = 10.0
@@ -218,15 +222,27 @@ def read_service(found: dict[str, Any]) -> Service | None:
     if trouble is None:
         status = found["status"]
         template = (found.get("spec") or {}).get("template") or {}
+        spec = template.get("spec") or {}
+        scaling = (template.get("metadata") or {}).get("annotations") or {}
         endpoint = Endpoint(
             dag_id=dag_id,
             task_id=task_id,
             name=metadata["name"],
             url=(status.get("address") or {}).get("url") or status["url"],
-            timeout=(template.get("spec") or {}).get("timeoutSeconds") or _KNATIVE_TIMEOUT,
+            timeout=spec.get("timeoutSeconds") or _KNATIVE_TIMEOUT,
+            # Without a limit one pod would do; to start one too many ahead of time does no harm.
+            slots=spec.get("containerConcurrency") or 1,
+            max_scale=int(scaling.get(_MAX_SCALE) or 0),
+            window=_seconds(scaling.get(_WINDOW)),
         )
     created = str(metadata.get("creationTimestamp", ""))
     return Service(metadata["name"], created, dag_id, task_id, endpoint, trouble or "")
+
+
+def _seconds(duration: str | None) -> float:
+    """Read a Go duration, which Knative has checked; its default window where there is none."""
+    parts = re.findall(r"([0-9.]+)(h|ms|m|s)", duration or "")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts) or Endpoint.model_fields["window"].default
 
 
 def _trouble(found: dict[str, Any]) -> str | None:

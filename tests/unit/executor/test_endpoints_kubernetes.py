@@ -10,7 +10,7 @@ import pytest_asyncio
 from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.executor import endpoints_kubernetes, kubernetes
 from airflow_knative.executor.endpoints import Endpoint, NoEndpointError, open_endpoints
-from airflow_knative.executor.endpoints_kubernetes import KubernetesEndpoints
+from airflow_knative.executor.endpoints_kubernetes import KubernetesEndpoints, read_service
 from airflow_knative.executor.kubernetes import ApiError, Cluster, Resource
 
 from .fake_api_server import FakeApiServer, make_certificates
@@ -138,6 +138,28 @@ async def test_services_are_known_at_once_by_their_annotations(endpoints: Kubern
         timeout=480,
     )
     assert endpoints.find("d", "other").name == "airflow-worker-d"
+
+
+@pytest.mark.parametrize(
+    ("window", "seconds"), [("90s", 90.0), ("1m30s", 90.0), ("1h", 3600.0), ("1500ms", 1.5), (None, 60.0)]
+)
+def test_what_a_service_can_take_is_known_too(window: str | None, seconds: float) -> None:
+    it = service("airflow-worker-d-t", "d", "t")
+    it["spec"]["template"]["spec"]["containerConcurrency"] = 4
+    it["spec"]["template"]["metadata"] = {"annotations": {"autoscaling.knative.dev/max-scale": "3"}}
+    if window:
+        it["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/window"] = window
+    read = read_service(it)
+    assert read is not None
+    assert read.endpoint is not None
+    assert (read.endpoint.slots, read.endpoint.max_scale, read.endpoint.window) == (4, 3, seconds)
+
+
+def test_knatives_defaults_hold_where_a_service_says_nothing() -> None:
+    read = read_service(service("airflow-worker-d-t", "d", "t"))
+    assert read is not None
+    assert read.endpoint is not None
+    assert (read.endpoint.slots, read.endpoint.max_scale, read.endpoint.window) == (1, 0, 60.0)
 
 
 async def test_a_task_without_a_service_is_told_what_to_run(endpoints: KubernetesEndpoints) -> None:
