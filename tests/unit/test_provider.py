@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,5 +42,6 @@ def test_the_provider_names_what_it_brings() -> None:
 
 
 def test_the_airflow_command_does_not_warn_of_it() -> None:
-    done = subprocess.run(["airflow", "info", "--help"], capture_output=True, text=True, check=True)
+    airflow = Path(sys.executable).with_name("airflow")
+    done = subprocess.run([airflow, "info", "--help"], capture_output=True, text=True, check=True)
     assert "airflow-knative" not in done.stdout + done.stderr
