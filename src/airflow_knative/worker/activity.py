@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -68,7 +69,10 @@ class _ExitWatch:
         return self._fd
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Close it, if the supervisor has not: it does once the process has ended."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class TaskProcess(ActivitySubprocess):
@@ -122,14 +126,15 @@ class TaskProcess(ActivitySubprocess):
             return True
 
         self.selector.register(front, selectors.EVENT_READ, (hear, self.selector.unregister))
-        self.selector.register(_ExitWatch(self.pid), selectors.EVENT_READ, (self._hear_exit, self.selector.unregister))
-        self._on_child_started(
-            ti=TaskInstance.model_validate(request.ti),
-            dag_rel_path=request.dag_rel_path,
-            bundle_info=BundleInfo(name=request.bundle_name, version=request.bundle_version),
-            sentry_integration=request.sentry_integration,
-        )
-        return int(self.wait())
+        with contextlib.closing(_ExitWatch(self.pid)) as watch:
+            self.selector.register(watch, selectors.EVENT_READ, (self._hear_exit, self.selector.unregister))
+            self._on_child_started(
+                ti=TaskInstance.model_validate(request.ti),
+                dag_rel_path=request.dag_rel_path,
+                bundle_info=BundleInfo(name=request.bundle_name, version=request.bundle_version),
+                sentry_integration=request.sentry_integration,
+            )
+            return int(self.wait())
 
     def _hear_exit(self, _watch: object) -> bool:
         """End what the task left behind: it would hold the task's output open, and the answer with it."""

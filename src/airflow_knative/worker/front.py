@@ -60,6 +60,10 @@ class _RefusedError(Exception):
         self.headers = headers
 
 
+class _CallerGoneError(Exception):
+    """Nobody is there to be answered."""
+
+
 class Front:
     """The ASGI application."""
 
@@ -81,6 +85,8 @@ class Front:
         except _RefusedError as refused:
             body = problem(refused.status, refused.title, str(refused), service=self._settings.service)
             await _respond(send, refused.status, PROBLEM_TYPE, body, refused.headers)
+        except _CallerGoneError:
+            return
 
     async def _route(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         path, method = scope["path"], scope["method"]
@@ -150,7 +156,7 @@ class Front:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
+                raise _CallerGoneError
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             more = message.get("more_body", False)
