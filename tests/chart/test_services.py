@@ -31,6 +31,7 @@ def test_an_entry_decides_over_the_defaults(chart: Chart) -> None:
     assert service["metadata"]["annotations"] == ids
     assert template["metadata"]["annotations"] == {
         **ids,
+        "autoscaling.knative.dev/initial-scale": "1",
         "autoscaling.knative.dev/min-scale": "1",
         "autoscaling.knative.dev/max-scale": "3",
         "autoscaling.knative.dev/window": "30s",
