@@ -81,7 +81,7 @@ def test_ordinary_pods_are_for_workers(core: client.CoreV1Api) -> None:
 def test_a_pod_is_reached_from_every_node(core: client.CoreV1Api, server: Any, node: str, way: str) -> None:
     target = server.status.pod_ip if way == "address" else f"server.{NAMESPACE}.svc.cluster.local"
     name = f"{node}-by-{way}"
-    ask = f"for i in 1 2 3 4 5 6; do wget -q -T 5 -O - http://{target}:8080 && exit; sleep 2; done; exit 1"
+    ask = f"for i in 1 2 3 4 5 6; do busybox timeout 5 wget -q -O - http://{target}:8080 && exit; sleep 2; done; exit 1"
     utils.create_from_dict(core.api_client, _pod(name, node, ["sh", "-c", ask]), namespace=NAMESPACE)
     pod = _wait(core, name, "Succeeded", "Failed")
     assert pod.status.pod_ip.split(".")[2] != server.status.pod_ip.split(".")[2] or node == WORKERS[0]
