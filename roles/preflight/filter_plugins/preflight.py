@@ -218,16 +218,6 @@ def _ranges(value: object) -> Iterator[tuple[str, ipaddress.IPv4Address, ipaddre
             yield str(text), *_range(str(text))
 
 
-def outside(addresses: Sequence[str], networks: Sequence[str]) -> list[str]:
-    """Which of these ranges do not lie in one of these networks."""
-    known = [ipaddress.IPv4Network(network, strict=False) for network in networks]
-    return [
-        text
-        for text, first, last in _ranges(list(addresses))
-        if not any(first in network and last in network for network in known)
-    ]
-
-
 def _pool(given: Given, options: Options) -> Iterator[str]:
     """Addresses of load balancers: nothing else may have them."""
     value = _value(given, "metallb_addresses", [])
@@ -355,4 +345,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name to function."""
-        return {"preflight_options": options_of, "preflight_outside": outside, "preflight_problems": problems}
+        return {"preflight_options": options_of, "preflight_problems": problems}

@@ -139,13 +139,6 @@ def test_load_balancers_have_addresses_of_their_own(addresses: list[str], said: 
         assert text in found
 
 
-def test_addresses_outside_the_nodes_networks_are_found() -> None:
-    outside = _filters()["preflight_outside"]
-    ranges = ["192.0.2.200-192.0.2.220", "192.0.2.250-192.0.3.5", "198.51.100.0/28"]
-    assert outside(ranges, ["192.0.2.0/255.255.255.0"]) == ranges[1:]
-    assert outside(ranges, ["192.0.2.0/23", "198.51.100.0/24"]) == []
-
-
 def test_a_cluster_that_is_there_needs_no_hosts() -> None:
     assert problems({"localhost": {}}, {}, OPTIONS, "~/.kube/config") == []
     (found,) = problems({"localhost": {"knative_pni": 1}}, {}, {**OPTIONS, "knative_pin": {"type": "str"}}, "config")
