@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,14 @@ REPOSITORY = Path(__file__).parents[3]
 
 def _healthcheck(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["ansible-playbook", "--inventory", str(INVENTORY), "playbooks/healthcheck.yml", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True)
+    environment = os.environ | {
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    }
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True)
+    done.stdout = " ".join(done.stdout.split())
+    return done
 
 
 def _namespaces(cluster: Cluster) -> set[str]:

@@ -60,10 +60,10 @@ def walkthrough(cluster: Cluster) -> Walkthrough:
 
 def test_every_pod_runs(cluster: Cluster) -> None:
     pods = cluster.kind("Pod").get(namespace=NAMESPACE).to_dict()["items"]
-    assert {pod["status"]["phase"] for pod in pods} <= {"Running", "Succeeded"}
-    parts = {
-        pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods if pod["status"]["phase"] == "Running"
-    }
+    phases = [(pod["metadata"]["labels"]["app.kubernetes.io/component"], pod["status"]["phase"]) for pod in pods]
+    # Workers come and go as they are called.
+    assert {phase for part, phase in phases if part != "worker"} <= {"Running", "Succeeded"}
+    parts = {part for part, phase in phases if phase == "Running"}
     assert parts >= {"api-server", "scheduler", "dag-processor", "triggerer", "postgresql", "gateway"}
 
 
@@ -162,7 +162,7 @@ def test_a_workflow_is_deployed_and_another_removed_while_runs_go_on(walkthrough
 
 def test_a_workflow_that_cannot_be_imported_changes_nothing(walkthrough: Walkthrough, tmp_path: Path) -> None:
     before = walkthrough.helm("history", RELEASE, "--output", "json")
-    (tmp_path / "broken.py").write_text("from airflow.sdk import nothing_of_this_name\n")
+    (tmp_path / "broken.py").write_text("from airflow.sdk import dag, nothing_of_this_name\n")
     deployed = walkthrough.deploy(tmp_path)
     assert deployed.returncode != 0
     assert "broken.py" in deployed.stdout
