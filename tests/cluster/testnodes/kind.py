@@ -16,18 +16,21 @@ from airflow_knative.mirror import pins
 from airflow_knative.mirror.build import Builder
 from airflow_knative.mirror.cli import default_cache
 from testnodes import daemon
+from testnodes.background import Background
 from testnodes.docker import docker, run_flags, succeeds
 from testnodes.errors import NodeError
 from testnodes.images import REPOSITORY, Overlay, import_image, overlay_of, root_file_system
+from testnodes.nodes import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from testnodes.mirror import Mirror
 
-__all__ = ["create", "delete", "environment", "kind_image"]
+__all__ = ["create", "delete", "environment", "kind_image", "serve_mirror", "subnet"]
 
 _IMAGES = ("kubernetes", "etcd", "coredns", "pause", "flannel", "flannel-cni", "local-path-provisioner", "busybox")
+_REGISTRIES = "/etc/containerd/certs.d"
 _ENTRYPOINT = 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]'
 
 
@@ -134,6 +137,7 @@ def _config(image: str, workers: int) -> str:
     kubelet += ["featureGates: {KubeletInUserNamespace: true}"] if constrained else []
     cri = 'plugins."io.containerd.grpc.v1.cri"'
     containerd = [f"[{cri}]", f"  restrict_oom_score_adj = {str(constrained).lower()}"]
+    containerd += [f"[{cri}.registry]", f'  config_path = "{_REGISTRIES}"']
     if first_version:
         containerd += [f"[{cri}.containerd.runtimes.runc.options]", "  SystemdCgroup = false"]
     lines = ["kind: Cluster", "apiVersion: kind.x-k8s.io/v1alpha4", "nodes:", "- role: control-plane"]
@@ -170,8 +174,29 @@ def create(mirror: Mirror, name: str, kubeconfig: Path, *, workers: int = 0, wai
     return image
 
 
+def serve_mirror(mirror: Mirror, name: str) -> str:
+    """Serve a mirror to the nodes of a kind cluster, as what they ask for images first.
+
+    Returns:
+        where they find it.
+    """
+    url = serve(Background(f"{name}-mirror"), mirror.folder, "kind")
+    lines = f'[host."{url}"]\n  capabilities = ["pull", "resolve"]\n'
+    script = f"mkdir -p {_REGISTRIES}/_default && cat > {_REGISTRIES}/_default/hosts.toml <<'END'\n{lines}END"
+    for node in docker("ps", "--quiet", "--filter", f"label=io.x-k8s.kind.cluster={name}").split():
+        docker("exec", node, "bash", "-euc", script)
+    return url
+
+
+def subnet() -> str:
+    """The IPv4 addresses of the network that kind's nodes are in."""
+    found = docker("network", "inspect", "--format", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", "kind").split()
+    return next(network for network in found if ":" not in network)
+
+
 def delete(mirror: Mirror, name: str, kubeconfig: Path, *, stop_daemon: bool = True) -> None:
     """Delete a kind cluster, the network that kind made, and (by default) a daemon that was started here."""
+    Background(f"{name}-mirror").stop()
     if not succeeds("version"):
         return
     image = kind_image(mirror)

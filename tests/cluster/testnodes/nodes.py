@@ -22,7 +22,7 @@ from testnodes.images import REPOSITORY, node_image
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Cluster", "Node", "Nodes"]
+__all__ = ["Cluster", "Node", "Nodes", "serve"]
 
 _LABEL = "airflow-knative-nodes"
 _READY = 30.0
@@ -77,6 +77,29 @@ def _name_servers() -> list[str]:
     return [server for server in found if not ipaddress.ip_address(server.partition("%")[0]).is_loopback]
 
 
+def serve(server: Background, mirror: Path, network: str) -> str:
+    """Serve a mirror on the address that the host has in a Docker network.
+
+    Returns:
+        where the nodes find it.
+
+    Raises:
+        NodeError: it does not start.
+    """
+    host = docker("network", "inspect", "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}", network)
+    host = next(address for address in host.split() if ":" not in address)
+    command = [sys.executable, "-m", "airflow_knative.mirror", "serve", "--out", str(mirror.resolve())]
+    url = f"http://{host}:{_PORT}"
+    path = os.pathsep.join([str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    server.start([*command, "--host", host, "--port", str(_PORT)], {"url": url}, {"PYTHONPATH": path})
+    end = time.monotonic() + _READY
+    while time.monotonic() < end and not server.gone():
+        with contextlib.suppress(OSError), socket.create_connection((host, _PORT), timeout=1):
+            return url
+        time.sleep(0.1)
+    raise NodeError(f"the mirror is not served on {url}:\n{server.last_lines()}")
+
+
 class Nodes:
     """One named set of nodes; the same name finds it again from another process.
 
@@ -115,7 +138,7 @@ class Nodes:
             raise NodeError(f"the nodes {self.name!r} exist already; take them down first")
         try:
             cluster = self._start(hosts, subnet, authorized_key, list(mounts))
-            return dataclasses.replace(cluster, mirror=self._serve(mirror)) if mirror else cluster
+            return dataclasses.replace(cluster, mirror=serve(self._server, mirror, self.name)) if mirror else cluster
         except BaseException:
             self.down(stop_daemon=False)
             raise
@@ -143,21 +166,6 @@ class Nodes:
             node.shell(f"printf '%s' '{lines}' | grep -vw '{node.name}' >> /etc/hosts || true")
         given = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", self.name)
         return Cluster(self.name, tuple(nodes), given)
-
-    def _serve(self, mirror: Path) -> str:
-        """Serve a mirror on the address that the host has in the nodes' network."""
-        form = "{{(index .IPAM.Config 0).Gateway}}"
-        host = docker("network", "inspect", "--format", form, self.name)
-        command = [sys.executable, "-m", "airflow_knative.mirror", "serve", "--out", str(mirror.resolve())]
-        url = f"http://{host}:{_PORT}"
-        path = os.pathsep.join([str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._server.start([*command, "--host", host, "--port", str(_PORT)], {"url": url}, {"PYTHONPATH": path})
-        end = time.monotonic() + _READY
-        while time.monotonic() < end and not self._server.gone():
-            with contextlib.suppress(OSError), socket.create_connection((host, _PORT), timeout=1):
-                return url
-            time.sleep(0.1)
-        raise NodeError(f"the mirror is not served on {url}:\n{self._server.last_lines()}")
 
     def _wait(self, node: Node) -> None:
         end = time.monotonic() + _READY
