@@ -25,9 +25,10 @@ test-cluster: mirror $(READY_ANSIBLE) ## Run the tests that start real nodes (as
 	$(BIN)/pytest tests/cluster --timeout 900
 	$(MOLECULE) default
 	$(MOLECULE) multinode
-	@echo "Left to make test-cluster-full: upgrades of Kubernetes, nodes that go and come back, a cluster that is reset" \
-		"and made again."
+	@echo "Left to make test-cluster-full: a kind cluster, upgrades of Kubernetes, nodes that go and come back, a cluster that" \
+		"is reset and made again."
 
 test-cluster-full: test-cluster ## Run them all: also the life of a cluster, from an older version on (1 hour)
 	$(MIRROR) build --source $(MIRROR_SOURCE) --set upgrade --out $(MIRROR_OUT)
+	$(MOLECULE) kind
 	$(MOLECULE) day2
