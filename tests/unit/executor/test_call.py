@@ -178,6 +178,15 @@ class Stage:
         answer: web.StreamResponse = await self.behaviour(request)
         return answer
 
+    def first(self, behaviour: Any, *, times: int) -> None:
+        """Have the worker behave so for some requests, and as it would have from then on."""
+        good = self.behaviour
+
+        async def behave(request: web.Request) -> Any:
+            return await (behaviour if len(self.requests) <= times else good)(request)
+
+        self.behaviour = behave
+
     def answers(self, *chunks: bytes, then: Any = None) -> None:
         """Have the worker stream `chunks`."""
 
@@ -482,12 +491,7 @@ def _problem(status: int, title: str = "Title", detail: str = "detail") -> Calla
 )
 async def test_what_surely_did_not_start_is_sent_again(stage: Stage, refusal: Any) -> None:
     stage.answers(STARTED, success(0), finished(1))
-    good = stage.behaviour
-
-    async def behave(request: web.Request) -> Any:
-        return await (refusal if len(stage.requests) < 3 else good)(request)
-
-    stage.behaviour = behave
+    stage.first(refusal, times=2)
     assert await stage.run() == Result(Outcome.SETTLED)
     assert len(stage.requests) == 3
 
@@ -548,12 +552,7 @@ async def test_what_may_have_started_is_never_sent_again(stage: Stage, behaviour
 @pytest.mark.parametrize("behaviour", MAYBE.values(), ids=MAYBE.keys())
 async def test_what_nobody_claimed_is_started_anew_behind_another_fence(stage: Stage, behaviour: Any) -> None:
     stage.answers(STARTED, success(0), finished(1))
-    good = stage.behaviour
-
-    async def behave(request: web.Request) -> Any:
-        return await (behaviour if len(stage.requests) < 3 else good)(request)
-
-    stage.behaviour = behave
+    stage.first(behaviour, times=2)
     assert await stage.run() == Result(Outcome.SETTLED)
     fences = [request["fence"]["pid"] for request in stage.requests]
     assert len(set(fences)) == 3
