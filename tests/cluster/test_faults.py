@@ -1,4 +1,4 @@
-"""A host that cannot become a node: the play stops early, says host, variable, value and mend, and goes on after it."""
+"""A host that cannot become a node, or dies on the way: the play stops, says what to mend, and goes on after it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from testnodes.mirror import Mirror
+
+
+_SHARED = yaml.safe_load((REPOSITORY / "molecule/shared/base.yml").read_text())["provisioner"]
+# What only containers as nodes need; the rest of it asks molecule.
+_CONTAINER = {
+    name: value
+    for name, value in _SHARED["inventory"]["group_vars"]["all"].items()
+    if name == "nodes_cgroup_v2" or name.startswith(("node_", "preflight_", "containerd_", "kubernetes_"))
+}
+# As far as a node that is ready.
+_BARE = dict.fromkeys(("storage_enabled", "knative_enabled", "airflow_enabled"), False)
 
 
 class Host:
@@ -42,10 +54,9 @@ class Host:
             "ansible_ssh_private_key_file": str(key),
             "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
             "artifacts_base_url": cluster.mirror,
-            "node_is_container": True,
-            "preflight_allow_cgroup_v1": True,
             "metallb_enabled": False,
             "registry_enabled": False,
+            **_CONTAINER,
         }
 
     def down(self) -> None:
@@ -58,15 +69,36 @@ class Host:
         Returns:
             Ansible's exit code and output.
         """
+        return self.end(self.begin(playbook, *arguments, **variables))
+
+    def begin(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[bytes]:
+        """Start a playbook on it; `end` waits for it."""
         inventory = self._folder / "inventory.yml"
         hosts = {"one": {**self._vars, **variables}}
         inventory.write_text(yaml.safe_dump({"all": {"children": {"control_plane": {"hosts": hosts}}}}))
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-        command = [Path(sys.executable).parent / "ansible-playbook", "--inventory", inventory, playbook, *arguments]
-        done = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=600
-        )
-        return done.returncode, " ".join((done.stdout + done.stderr).split())
+        command = [
+            f"{Path(sys.executable).parent}/ansible-playbook",
+            "--inventory",
+            str(inventory),
+            playbook,
+            *arguments,
+        ]
+        # A file, because a pipe that nobody reads would hold the playbook up.
+        with (self._folder / "said").open("w") as said:
+            return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=said, stderr=subprocess.STDOUT)
+
+    def end(self, playing: subprocess.Popen[bytes]) -> tuple[int, str]:
+        """Wait for a playbook that was begun.
+
+        Returns:
+            Ansible's exit code and output.
+        """
+        try:
+            code = playing.wait(timeout=600)
+        finally:
+            playing.kill()
+        return code, " ".join((self._folder / "said").read_text().split())
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +168,25 @@ def test_a_wrong_checksum_and_its_mend(host: Host, mirror: Mirror) -> None:
     code, said = host.play(fetch)
     assert code == 0, said
     assert host.node.shell("systemctl is-active containerd") == "active"
+
+
+def test_a_kubelet_that_dies_halfway_and_its_mend(host: Host) -> None:
+    """The control plane never comes up, the play says so, and the same play makes it once the host is well again."""
+    checks = ("kubeletHealthCheck", "controlPlaneComponentHealthCheck")
+    playing = host.begin("site.yml", kubernetes_timeouts=dict.fromkeys(checks, "20s"), **_BARE)
+    while host.node.shell("systemctl is-active kubelet || true") != "active":
+        assert playing.poll() is None, host.end(playing)
+        time.sleep(0.2)
+    host.node.shell("systemctl mask --runtime kubelet; systemctl kill --signal KILL kubelet; systemctl stop kubelet")
+    code, said = host.end(playing)
+    assert code == 2, said
+    assert "kubelet" in said
+    host.node.shell("systemctl unmask --runtime kubelet")
+    code, said = host.play("site.yml", **_BARE)
+    assert code == 0, said
+    kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+    ready = host.node.shell(f"{kubectl} wait node/one --for condition=Ready --timeout 60s")
+    assert ready == "node/one condition met"
+    code, said = host.play("site.yml", **_BARE)
+    assert code == 0, said
+    assert "changed=0" in said

@@ -47,7 +47,7 @@ def test_every_go_module_belongs_to_a_pin() -> None:
 
 
 def test_staging_modules_of_kubernetes_have_its_version() -> None:
-    for name in ("kubernetes", "kubernetes-previous"):
+    for name in ("kubernetes", "kubernetes-patch", "kubernetes-previous"):
         pin = PINS.pins[name]
         assert isinstance(pin.build, GoBuild)
         text = (REPOSITORY / "mirror" / "go" / pin.build.directory / "go.mod").read_text()
@@ -62,9 +62,14 @@ def test_operator_installs_the_pinned_serving_and_ingress() -> None:
     assert PINS.pins["kourier"].version.startswith(f"{said['ingress']}.")
 
 
-def test_kubernetes_of_upgrades_is_one_minor_older() -> None:
-    new, old = (int(PINS.pins[name].version.split(".")[1]) for name in ("kubernetes", "kubernetes-previous"))
-    assert new - old == 1
+def test_upgrades_of_kubernetes_go_a_minor_and_a_patch() -> None:
+    new, patch, old = (
+        [int(part) for part in PINS.pins[name].version.split(".")]
+        for name in ("kubernetes", "kubernetes-patch", "kubernetes-previous")
+    )
+    assert new[1] - old[1] == 1
+    assert new[:2] == patch[:2]
+    assert new[2] - patch[2] == 1
 
 
 def _files() -> list[str]:
