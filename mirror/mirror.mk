@@ -5,7 +5,7 @@ MIRROR_OUT ?= dist/mirror
 MIRROR_SOURCE ?= build
 MIRROR := $(BIN)/python -m airflow_knative.mirror
 
-.PHONY: mirror mirror-tools mirror-verify test-cluster test-cluster-full
+.PHONY: mirror mirror-tools mirror-verify mirror-test mirror-upgrade test-nodes test-cluster test-cluster-full
 
 mirror-tools:
 	@mirror/tools.sh $(MIRROR_SOURCE)
@@ -20,15 +20,22 @@ mirror-verify: $(READY) ## Compare every byte of the mirror with its manifest
 MOLECULE := PATH="$(CURDIR)/$(BIN):$$PATH" AIRFLOW_KNATIVE_MIRROR="$(abspath $(MIRROR_OUT))" \
 	$(BIN)/molecule --base-config molecule/shared/base.yml test --scenario-name
 
-test-cluster: mirror $(READY_ANSIBLE) ## Run the tests that start real nodes (as root)
-	$(MIRROR) build --source $(MIRROR_SOURCE) --set test --out $(MIRROR_OUT)
-	$(BIN)/pytest tests/cluster --timeout 900
-	$(MOLECULE) default
-	$(MOLECULE) multinode
+test-cluster: test-nodes molecule-default molecule-multinode ## Run the tests that start real nodes (as root)
 	@echo "Left to make test-cluster-full: a kind cluster, upgrades of Kubernetes, nodes that go and come back, a cluster that" \
 		"is reset and made again."
 
-test-cluster-full: test-cluster ## Run them all: also the life of a cluster, from an older version on (1 hour)
+test-cluster-full: test-cluster molecule-kind molecule-day2 ## Run them all: also the life of a cluster, from an older version on (1 hour)
+
+test-nodes: mirror-test
+	$(BIN)/pytest tests/cluster --timeout 900
+
+mirror-test: mirror $(READY_ANSIBLE)
+	$(MIRROR) build --source $(MIRROR_SOURCE) --set test --out $(MIRROR_OUT)
+
+# One scenario of molecule/, such as molecule-default.
+molecule-day2: mirror-upgrade
+molecule-%: mirror-test
+	$(MOLECULE) $*
+
+mirror-upgrade: mirror-test
 	$(MIRROR) build --source $(MIRROR_SOURCE) --set upgrade --out $(MIRROR_OUT)
-	$(MOLECULE) kind
-	$(MOLECULE) day2
