@@ -13,17 +13,18 @@ RUN_UV := scripts/uv.sh $(PYTHON) $(UV)
 READY := $(VENV)/.ready
 # Ansible is large, and only what checks or makes clusters waits for it.
 READY_ANSIBLE := $(VENV)/.ready-ansible
+READY_BENCH := $(VENV)/.ready-bench
 CHECKOV := build/checkov/bin/checkov
 
 # Written bytecode decides how fast a worker starts, so nothing here may run without it.
 unexport PYTHONDONTWRITEBYTECODE
 LOCK := $(RUN_UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock'
-COMPILE := $(LOCK) --all-extras --group dev --group ansible pyproject.toml
+COMPILE := $(LOCK) --all-extras --group dev --group ansible --group bench pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-ansible demo test lint unit chart local-e2e semantics fuzz faults bench-quick images lock format clean
+.PHONY: help setup setup-ansible demo test lint unit chart local-e2e semantics fuzz faults bench bench-quick bench-cluster bench-compare images lock format clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,8 +68,18 @@ semantics: $(READY) ## Run DAGs of every kind through Knative and on LocalExecut
 fuzz: $(READY) ## Send hostile input to dispatcher, worker and gateway
 	$(BIN)/pytest tests/fuzz
 
+# Plots and reports go to build/bench; `make bench BENCH="--only cold --rounds 1"` measures less, BENCH=--help says what there is.
+bench: $(READY_BENCH) ## Measure this executor beside LocalExecutor and Celery, and draw the plots (30 minutes)
+	$(BIN)/python -m benchmarks local $(BENCH)
+
 bench-quick: $(READY) ## Time the seed workflow, warm, beside LocalExecutor as it comes and tuned (10 minutes)
-	$(BIN)/python benchmarks/quick.py
+	$(BIN)/python -m benchmarks quick $(BENCH)
+
+bench-cluster: $(READY) ## Measure a cluster through its gateway; BENCH="--gateway-url URL --kubeconfig FILE"
+	$(BIN)/python -m benchmarks cluster $(BENCH)
+
+bench-compare: $(READY) ## Fail if build/bench is worse than benchmarks/results, measured by the ratio to LocalExecutor
+	$(BIN)/python -m benchmarks compare $(BENCH)
 
 images: $(READY_ANSIBLE) ## Build the images of Airflow, the workers and the gateway into podman's store, where their content changed
 	$(BIN)/ansible-playbook playbooks/images.yml --extra-vars images_push=false $(IMAGES_FLAGS)
@@ -96,6 +107,12 @@ $(READY): requirements.lock pyproject.toml | $(UV)
 $(READY_ANSIBLE): $(READY)
 	$(RUN_UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock --compile-bytecode \
 		--editable '.[local,cluster]' --group dev --group ansible
+	@touch $@
+
+# Celery, a Redis server and matplotlib, for the rivals and the plots.
+$(READY_BENCH): $(READY)
+	$(RUN_UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock --compile-bytecode \
+		--editable '.[local]' --group dev --group bench
 	@touch $@
 
 # Apart from .venv: it wants older versions of what Airflow wants, and a hundred packages of its own.

@@ -1,4 +1,4 @@
-"""A matrix of workflows for measuring: `benchmark_w<width>_d<depth>`.
+"""Workflows for measuring: `benchmark_w<width>_d<depth>`, of one chain and any depth, or of any width at depth 3.
 
 `width` chains run side by side and `depth` tasks one after the other: a source, depth - 2 steps in each chain, and a
 sum. At depth 2 there is no room for a common source, so each chain is one task that reads the input itself. The
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDTHS = (1, 2, 4, 8, 16, 24, 48)
 DEPTHS = (2, 3, 4, 8, 16)
+SHAPES = (*((1, depth) for depth in DEPTHS), *((width, 3) for width in WIDTHS if width > 1))
 SHALLOWEST = 2
 SLOTS = 8
 MAX_PADDING = 16 * 1024 * 1024
@@ -100,7 +101,6 @@ def build(width: int, depth: int) -> DAG:
 
 # Whoever runs one DAG only (a worker) is spared the other ones.
 _wanted = get_parsing_context().dag_id
-for _width in WIDTHS:
-    for _depth in DEPTHS:
-        if _wanted in (None, f"benchmark_w{_width}_d{_depth}"):
-            build(_width, _depth)
+for _width, _depth in SHAPES:
+    if _wanted in (None, f"benchmark_w{_width}_d{_depth}"):
+        build(_width, _depth)

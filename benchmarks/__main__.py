@@ -1,0 +1,120 @@
+"""`python -m benchmarks`: what `make bench` and its kin run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+from benchmarks.compare import TOLERANCE, compare
+from benchmarks.deployment import ROOT, VARIANTS
+from benchmarks.measure import CELL_SECONDS
+from benchmarks.report import machine, markdown, report, versions
+from benchmarks.rounds import measure_all
+from benchmarks.samples import Log
+from benchmarks.scenarios import SCENARIOS, SEED
+
+OUTPUT = ROOT / "build/bench"
+KEPT = ROOT / "benchmarks/results"
+_QUICK = ("knative", "local-default", "local-tuned")
+
+
+def main() -> None:
+    """Measure, draw or compare."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    verbs = parser.add_subparsers(required=True)
+    local = verbs.add_parser("local", help="everything, on this machine")
+    local.set_defaults(work=_local, rounds=2, only=["*"], variants=list(VARIANTS), output=OUTPUT / "local.json")
+    quick = verbs.add_parser("quick", help=f"{SEED} warm, beside LocalExecutor, on this machine")
+    quick.set_defaults(work=_local, rounds=2, only=[f"{SEED}/warm"], variants=_QUICK, output=OUTPUT / "quick.json")
+    for verb in (local, quick):
+        verb.add_argument("--rounds", type=int, help="turns of each variant (default 2)")
+        verb.add_argument(
+            "--seconds", type=float, default=CELL_SECONDS, help="of timed runs for each scenario and turn"
+        )
+        verb.add_argument("--output", type=Path, help="the report's file; plots and Markdown come beside it")
+        verb.add_argument("--resume", action="store_true", help="go on with what the last run left")
+    local.add_argument("--only", nargs="+", metavar="PATTERN", help=f"scenarios, of: {', '.join(SCENARIOS)}")
+    local.add_argument("--variants", nargs="+", choices=VARIANTS, help="variants (default all)")
+    kept = verbs.add_parser("compare", help="fail if a new report is worse than the kept one of the same name")
+    kept.set_defaults(work=_compare)
+    kept.add_argument("--new", type=Path, default=OUTPUT, help="folder of new reports")
+    kept.add_argument("--kept", type=Path, default=KEPT, help="folder of kept ones")
+    kept.add_argument("--tolerance", type=float, default=TOLERANCE, help="by how much a ratio may get worse")
+    draw = verbs.add_parser("draw", help="write the Markdown and the plots of a report anew")
+    draw.set_defaults(work=lambda options: _write_beside(options.report))
+    draw.add_argument("report", type=Path)
+    options = parser.parse_args()
+    options.work(options)
+
+
+def _local(options: argparse.Namespace) -> None:
+    output: Path = options.output
+    log = Log.resume(output.with_suffix(".cells.jsonl"))
+    if not options.resume:
+        log.discard()
+    chosen = [one for one in SCENARIOS.values() if any(fnmatch(one.name, pattern) for pattern in options.only)]
+    if not chosen:
+        sys.exit(f"No scenario is like {' or '.join(options.only)}; there are: {', '.join(SCENARIOS)}")
+    about = {"machine": machine(), "versions": versions(), "rounds": options.rounds}
+    with tempfile.TemporaryDirectory(prefix="airflow-knative-bench-") as folder:
+        # Passable for the user that PostgreSQL runs as where it may not run as root.
+        Path(folder).chmod(0o755)
+        measure_all(
+            chosen,
+            rounds=options.rounds,
+            variants=options.variants,
+            folder=Path(folder),
+            log=log,
+            seconds=options.seconds,
+        )
+    cells = sorted(log.cells, key=lambda cell: (_place(cell.scenario), list(VARIANTS).index(cell.variant)))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report(cells, **about), indent=2) + "\n")
+    _write_beside(output)
+
+
+def _place(name: str) -> int:
+    return list(SCENARIOS).index(name)
+
+
+def _write_beside(path: Path) -> None:
+    told = json.loads(path.read_text())
+    text = markdown(told)
+    path.with_suffix(".md").write_text(text)
+    print(text)
+    print(f"The report is {path}")
+    try:
+        from benchmarks.plots import draw  # noqa: PLC0415 - without the rivals there is no matplotlib
+    except ImportError:
+        return
+    for plot in draw(told, path.with_suffix("")):
+        print(f"  {plot}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    worse = compared = 0
+    for path in sorted(options.new.glob("*.json")):
+        kept = options.kept / path.name
+        if not kept.exists():
+            print(f"{path.name}: nothing kept to compare with")
+            continue
+        for one in compare(json.loads(kept.read_text()), json.loads(path.read_text())):
+            is_worse = one.is_worse(options.tolerance)
+            print(
+                f"{'WORSE' if is_worse else 'ok   '} {path.stem} {one.scenario} {one.figure}: "
+                f"{one.new:.3f} of {one.rival}, kept {one.kept:.3f} (x{one.change:.2f})"
+            )
+            worse += is_worse
+            compared += 1
+    if not compared:
+        sys.exit(f"There is nothing to compare in {options.new}; make bench or make bench-quick writes it")
+    if worse:
+        sys.exit(f"{worse} of {compared} ratios got worse by more than {options.tolerance:.0%}")
+
+
+if __name__ == "__main__":
+    main()
