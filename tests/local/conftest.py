@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .stack import DAGS, WORKFLOWS, Stack
+from .stack import BENCHMARKS, DAGS, WORKFLOWS, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     workflows = folder / "workflows"
     workflows.mkdir()
-    for source in (*WORKFLOWS.glob("*.py"), *DAGS.glob("*.py")):
+    for source in (*WORKFLOWS.glob("*.py"), *BENCHMARKS.glob("*.py"), *DAGS.glob("*.py")):
         shutil.copy(source, workflows)
     stack = Stack(folder, workflows)
     try:

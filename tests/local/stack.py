@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "dags"
 DAGS = Path(__file__).parent / "dags"
 COMMAND = [sys.executable, "-m", "airflow_knative.cli"]
 

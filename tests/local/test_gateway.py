@@ -25,7 +25,7 @@ EXAMPLES: list[tuple[str, Any, Any]] = [
     ("etl", ORDERS, None),
     ("etl_mapped", ORDERS, {"orders": 3, "total_order_value": 1236.7}),
     ("benchmark_w1_d3", 5, 6),
-    ("benchmark_w4_d2", 5, 20),
+    ("benchmark_w4_d3", 5, 24),
 ]
 
 

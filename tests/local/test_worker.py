@@ -410,7 +410,7 @@ EXAMPLES: list[tuple[str, str, list[tuple[str, int]], Any, Any]] = [
         ORDERS,
         {"orders": 3, "total_order_value": 1236.7},
     ),
-    ("benchmark.py", "benchmark_w1_d3", [("source", -1), ("step_1", -1), ("total", -1)], 5, 6),
+    ("../benchmarks/dags/benchmark.py", "benchmark_w1_d3", [("source", -1), ("step_1", -1), ("total", -1)], 5, 6),
 ]
 
 

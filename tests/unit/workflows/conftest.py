@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 FOLDER = Path(__file__).parents[3] / "workflows"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks" / "dags"
 
 
 # Importing Airflow makes this folder, and the test modules import it.
@@ -23,10 +24,11 @@ os.environ.setdefault("AIRFLOW_HOME", _home.name)
 
 @pytest.fixture(scope="session")
 def workflow() -> Callable[[str], ModuleType]:
-    """Import one file of workflows/."""
+    """Import one file of workflows/, or of the benchmarks' own."""
 
     def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+        folder = BENCHMARKS if name == "benchmark" else FOLDER
+        spec = importlib.util.spec_from_file_location(f"example_{name}", folder / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
