@@ -75,7 +75,7 @@ bench: $(READY_BENCH) ## Measure this executor beside LocalExecutor and Celery, 
 bench-quick: $(READY) ## Time the seed workflow, warm, beside LocalExecutor as it comes and tuned (10 minutes)
 	$(BIN)/python -m benchmarks quick $(BENCH)
 
-bench-cluster: $(READY) ## Measure a cluster through its gateway; BENCH="--gateway-url URL --kubeconfig FILE"
+bench-cluster: $(READY_ANSIBLE) $(READY_BENCH) ## Measure a cluster through its gateway; BENCH="--gateway-url URL --kubeconfig FILE"
 	$(BIN)/python -m benchmarks cluster $(BENCH)
 
 bench-compare: $(READY) ## Fail if build/bench is worse than benchmarks/results, measured by the ratio to LocalExecutor

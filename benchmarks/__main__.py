@@ -8,6 +8,7 @@ import sys
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.compare import TOLERANCE, compare
 from benchmarks.deployment import ROOT, VARIANTS
@@ -16,6 +17,9 @@ from benchmarks.report import machine, markdown, report, versions
 from benchmarks.rounds import measure_all
 from benchmarks.samples import Log
 from benchmarks.scenarios import SCENARIOS, SEED
+
+if TYPE_CHECKING:
+    from benchmarks.scenarios import Scenario
 
 OUTPUT = ROOT / "build/bench"
 KEPT = ROOT / "benchmarks/results"
@@ -39,6 +43,18 @@ def main() -> None:
         verb.add_argument("--resume", action="store_true", help="go on with what the last run left")
     local.add_argument("--only", nargs="+", metavar="PATTERN", help=f"scenarios, of: {', '.join(SCENARIOS)}")
     local.add_argument("--variants", nargs="+", choices=VARIANTS, help="variants (default all)")
+    cluster = verbs.add_parser("cluster", help="a release of the chart, through its gateway")
+    cluster.set_defaults(work=_cluster)
+    cluster.add_argument("--gateway-url", required=True, help="URL of the gateway, or of the ingress before it")
+    cluster.add_argument("--gateway-host", help="the gateway's host name, where the URL has the ingress's address")
+    cluster.add_argument("--airflow-url", help="URL of Airflow's API, for the stages of runs")
+    cluster.add_argument("--kubeconfig", type=Path, help="(default: kubectl's)")
+    cluster.add_argument("--namespace", default="airflow", help="the release's (default airflow)")
+    cluster.add_argument("--only", nargs="+", metavar="PATTERN", default=[f"{SEED}/warm", f"{SEED}/cold", "empty-*"])
+    cluster.add_argument("--rounds", type=int, default=2, help="turns of each scenario (default 2)")
+    cluster.add_argument("--cold-runs", type=int, default=5, help="cold runs a turn (default 5); each waits for zero")
+    cluster.add_argument("--output", type=Path, default=OUTPUT / "cluster.json", help="the report's file")
+    cluster.add_argument("--resume", action="store_true", help="go on with what the last run left")
     kept = verbs.add_parser("compare", help="fail if a new report is worse than the kept one of the same name")
     kept.set_defaults(work=_compare)
     kept.add_argument("--new", type=Path, default=OUTPUT, help="folder of new reports")
@@ -56,9 +72,7 @@ def _local(options: argparse.Namespace) -> None:
     log = Log.resume(output.with_suffix(".cells.jsonl"))
     if not options.resume:
         log.discard()
-    chosen = [one for one in SCENARIOS.values() if any(fnmatch(one.name, pattern) for pattern in options.only)]
-    if not chosen:
-        sys.exit(f"No scenario is like {' or '.join(options.only)}; there are: {', '.join(SCENARIOS)}")
+    chosen = _chosen(options.only)
     about = {"machine": machine(), "versions": versions(), "rounds": options.rounds}
     with tempfile.TemporaryDirectory(prefix="airflow-knative-bench-") as folder:
         # Passable for the user that PostgreSQL runs as where it may not run as root.
@@ -71,14 +85,40 @@ def _local(options: argparse.Namespace) -> None:
             log=log,
             seconds=options.seconds,
         )
-    cells = sorted(log.cells, key=lambda cell: (_place(cell.scenario), list(VARIANTS).index(cell.variant)))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report(cells, **about), indent=2) + "\n")
-    _write_beside(output)
+    _write(output, log, about)
 
 
-def _place(name: str) -> int:
-    return list(SCENARIOS).index(name)
+def _cluster(options: argparse.Namespace) -> None:
+    from benchmarks.cluster import Cluster, measure_cluster  # noqa: PLC0415 - needs the client of Kubernetes
+
+    cluster = Cluster(
+        gateway_url=options.gateway_url,
+        gateway_host=options.gateway_host,
+        airflow_url=options.airflow_url,
+        kubeconfig=options.kubeconfig,
+        namespace=options.namespace,
+    )
+    log = Log.resume(options.output.with_suffix(".cells.jsonl"))
+    if not options.resume:
+        log.discard()
+    about = {"machine": machine(), "versions": versions() | cluster.versions(), "rounds": options.rounds}
+    measure_cluster(cluster, _chosen(options.only), rounds=options.rounds, cold_runs=options.cold_runs, log=log)
+    _write(options.output, log, about)
+
+
+def _chosen(patterns: list[str]) -> list[Scenario]:
+    chosen = [one for one in SCENARIOS.values() if any(fnmatch(one.name, pattern) for pattern in patterns)]
+    if not chosen:
+        sys.exit(f"No scenario is like {' or '.join(patterns)}; there are: {', '.join(SCENARIOS)}")
+    return chosen
+
+
+def _write(path: Path, log: Log, about: dict[str, Any]) -> None:
+    scenarios, variants = list(SCENARIOS), list(VARIANTS)
+    cells = sorted(log.cells, key=lambda cell: (scenarios.index(cell.scenario), variants.index(cell.variant)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report(cells, **about), indent=2) + "\n")
+    _write_beside(path)
 
 
 def _write_beside(path: Path) -> None:

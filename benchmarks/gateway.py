@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import httpx
 
-__all__ = ["Gateway", "Run"]
+__all__ = ["Gateway", "Run", "RunError"]
+
+
+class RunError(Exception):
+    """A run did not answer as it has to."""
 
 
 class Run(NamedTuple):
@@ -23,18 +26,25 @@ class Run(NamedTuple):
 class Gateway:
     """Runs workflows through a gateway."""
 
-    def __init__(self, url: str, user: str, password: str) -> None:
-        """Call the gateway at `url` as `user`."""
+    def __init__(self, url: str, user: str, password: str, *, host: str | None = None) -> None:
+        """Call the gateway at `url` as `user`; `host` is its name, where the URL has the address before it."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._client = httpx.Client(base_url=url, auth=(user, password), timeout=600.0, limits=limits)
+        headers = {} if host is None else {"host": host}
+        self._client = httpx.Client(base_url=url, auth=(user, password), headers=headers, timeout=600.0, limits=limits)
 
     def run(self, dag_id: str, data: Any, output: Any) -> Run:
-        """Run a workflow once; end the program if its output is another one."""
+        """Run a workflow once.
+
+        Raises:
+            RunError: It failed, or its output is another one.
+        """
         begun = time.perf_counter()
         response = self._client.post(f"/runWorkflow/{dag_id}", json={"input": data})
         took = (time.perf_counter() - begun) * 1000
         if response.status_code != httpx.codes.OK or response.json() != {"output": output}:
-            sys.exit(f"{dag_id} answered {response.status_code}: {response.text[:2000]}, not {json.dumps(output)}")
+            raise RunError(
+                f"{dag_id} answered {response.status_code}: {response.text[:2000]}, not {json.dumps(output)}"
+            )
         return Run(took, response.headers["airflow-run-id"])
 
     def run_many(self, dag_id: str, data: Any, output: Any, *, count: int, at_once: int) -> list[Run]:

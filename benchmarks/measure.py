@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CELL_SECONDS", "measure", "stages_of"]
 
-CELL_SECONDS: Final = 12.0
-"""About how long the timed runs of a scenario may take in one round; at least two are made."""
-_LEAST_RUNS: Final = 2
+CELL_SECONDS: Final = 8.0
+"""About how long the timed runs of a scenario may take in one round."""
+_WARM_UP: Final = 4
 _STAGED: Final = 3
 _MEMORY_STEP: Final = 100
 # Its start is found as the activator finds a worker's: by asking every 20 ms.
@@ -71,14 +71,14 @@ def _warm(scenario: Scenario, instance: LocalInstance, cell: Cell, seconds: floa
         )
 
     if instance.variant.name == "knative":
-        # The workers of each workflow are its own; a rival is warm after the first of all scenarios.
-        runs(3 * scenario.at_once if scenario.at_once == 1 else scenario.at_once)
-        runs(1)
+        # The workers of each workflow are its own, and more of them start while many runs go on at once. A rival is
+        # warm after the first of all scenarios.
+        runs(_WARM_UP * scenario.at_once)
     begun = time.monotonic()
     runs(1)
     count = scenario.runs
     if scenario.at_once == 1:
-        count = max(_LEAST_RUNS, min(count, int(seconds / (time.monotonic() - begun))))
+        count = max(scenario.least, min(count, int(seconds / (time.monotonic() - begun))))
     before = instance.cpu_ms()
     done = runs(count)
     cell.cpu_ms = (instance.cpu_ms() - before) / count

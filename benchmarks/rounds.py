@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.deployment import VARIANTS, LocalInstance
+from benchmarks.gateway import RunError
 from benchmarks.measure import measure
 from benchmarks.scenarios import FLAVOURS, Scenario
 from benchmarks.workflows import write_workflows
@@ -60,7 +61,12 @@ def measure_all(
             granularity=FLAVOURS[flavour].granularity,
         ) as instance:
             for scenario in missing:
-                cell = measure(scenario, instance, number, seconds=seconds)
+                try:
+                    cell = measure(scenario, instance, number, seconds=seconds)
+                except RunError as error:
+                    # No figure is better than one of runs that failed; the others are still worth having.
+                    _say(begun, f"  {scenario.name}: FAILED, {error}")
+                    continue
                 log.add(cell)
                 values = sorted(cell.milliseconds)
                 middle = values[len(values) // 2]

@@ -27,6 +27,7 @@ class Scenario:
         output: What it has to answer.
         variants: The variants that it is for.
         runs: How many timed runs a round has at most.
+        least: How many it has at least, however long they take.
         at_once: Runs at the same time.
         kind: How it is measured.
         flavour: The workflows that have to be there.
@@ -40,6 +41,7 @@ class Scenario:
     output: Any = 2.5
     variants: tuple[str, ...] = _QUICK
     runs: int = 6
+    least: int = 2
     at_once: int = 1
     kind: Kind = "warm"
     flavour: str = "plain"
@@ -81,7 +83,7 @@ def _matrix(width: int, depth: int, *, padding: int = 0) -> dict[str, Any]:
 SCENARIOS: Final = {
     scenario.name: scenario
     for scenario in (
-        Scenario(f"{SEED}/warm", variants=_ALL, runs=12, has_memory=True),
+        Scenario(f"{SEED}/warm", variants=_ALL, runs=12, least=6, has_memory=True),
         *(
             Scenario(f"chain/depth-{depth}", **_matrix(1, depth), variants=_ALL if depth in {2, 16} else _QUICK)
             for depth in (2, 4, 8, 16)
