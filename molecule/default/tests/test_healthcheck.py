@@ -23,7 +23,16 @@ def _healthcheck(*arguments: str) -> subprocess.CompletedProcess[str]:
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
     }
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True)
+    # What failed goes to another stream than the rest where Ansible is told so.
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     done.stdout = " ".join(done.stdout.split())
     return done
 

@@ -71,6 +71,8 @@ class Call:
         self.last_heard = time.monotonic()
         """When the worker last said something; of interest while `is_listening`."""
         self.is_listening = False
+        self.is_exposed = False
+        """Whether nobody else can tell if the task instance was started: it is not held, and no worker has answered."""
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -107,6 +109,7 @@ class Call:
             # In place of this dispatcher's predecessor, where that had started it already.
             request = await self._start(again=bool(self._message.get("again")))
         except NotRunnableError as error:
+            self.is_exposed = False
             if error.state == "running" and self._message.get("again"):
                 return await self._context.watch(self._owner)
             return Result(Outcome.SETTLED)
@@ -120,6 +123,7 @@ class Call:
                     _log.exception("A call failed unexpectedly")
                     return await self._fail(f"The dispatcher failed: {error!r}", log)
         finally:
+            self.is_exposed = False
             self._context.beating.pop(self.ti_id, None)
             self._applier.cancel()
             if self._context.remote_logs is not None:
@@ -130,6 +134,7 @@ class Call:
         knative = self._message.get("knative") or {}
         fence = self._context.database.new_fence()
         held = None if self._context.promptness.expects(self._task) else datetime.now(UTC)
+        self.is_exposed = held is None
         request = await self._context.patiently(
             self._context.database.start,
             self._message["workload"],
@@ -155,6 +160,7 @@ class Call:
             await asyncio.wait({sending, self._interrupted}, return_when=asyncio.FIRST_COMPLETED)
             await (sending if sending.done() else self._interrupted)
         except _EXPECTED as error:
+            self.is_exposed = False
             if self._applier.settled:  # then what comes after, or fails to, changes nothing
                 log.event("warning", f"After the end of the task: {error}")
                 return Result(Outcome.SETTLED)
@@ -255,6 +261,7 @@ class Call:
         if not await self._context.patiently(self._context.database.hold, self._owner, self._fence, at):
             raise FencedOffError("The task instance is no longer running here.")
         self._held = at
+        self.is_exposed = False
         return request.model_copy(update={"claim": True})
 
     async def _send_once(self, endpoint: Endpoint, request: TaskRequest, log: TaskLog) -> None:
@@ -298,6 +305,7 @@ class Call:
             if not isinstance(record, Started) or record.ti_id != self.ti_id:
                 raise WireError(f"The worker's answer begins with {record!r}, not as started for {self._owner}.")
             self._started = record
+            self.is_exposed = False
         elif isinstance(record, Started) or self._finished is not None:
             raise WireError(f"The worker sent {record!r}, which has no place there.")
         elif isinstance(record, Write):

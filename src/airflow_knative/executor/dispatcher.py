@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_knative.errors import AirflowKnativeError
@@ -41,6 +42,8 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 _LINE_LIMIT = 256 * 1024 * 1024  # bytes of one message from the executor
+_LEAVE_TIMEOUT = 5.0  # seconds
+_LEAVE_INTERVAL = 0.02
 _WAKE_BACKLOG = 4096  # bytes that the executor has not read yet, among which there is something to wake it
 
 
@@ -53,6 +56,12 @@ class Dispatcher:
         self._reader = reader
         self._writer = writer
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[Call] = set()
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Have `run` return, as soon as every task instance can do without this dispatcher."""
+        self._stopped.set()
 
     def wake(self) -> None:
         """Tell the scheduler that there is something to schedule."""
@@ -60,27 +69,52 @@ class Dispatcher:
             self._tell({"type": channel.WAKE})
 
     async def run(self, context: Context) -> None:
-        """Serve until the executor is gone."""
+        """Serve until the executor is gone, or `stop`."""
         self._context = context
         beat = asyncio.create_task(self._heartbeats())
         woken = asyncio.create_task(self._wakeups())
+        ends = asyncio.create_task(self._read()), asyncio.create_task(self._stopped.wait())
         try:
             self._tell({"type": channel.READY})
-            with contextlib.suppress(ConnectionError):  # a scheduler that was killed
-                while line := await self._reader.readline():
-                    self._take(channel.decode(line))
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await self._leave()
+            for task in done:
+                task.result()
         finally:
-            for task in (beat, woken, *self._tasks):
+            left = (beat, woken, *ends, *self._tasks)
+            for task in left:
                 task.cancel()
-            await asyncio.gather(beat, woken, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a scheduler that was killed
+            while line := await self._reader.readline():
+                self._take(channel.decode(line))
+
+    async def _leave(self) -> None:
+        """Wait until workers have taken what nobody could otherwise tell whether they have."""
+        deadline = time.monotonic() + _LEAVE_TIMEOUT
+        while exposed := [call.ti_id for call in self._calls if call.is_exposed]:
+            if time.monotonic() > deadline:
+                log.warning("Left before a worker had answered for task instances %s", ", ".join(exposed))
+                return
+            await asyncio.sleep(_LEAVE_INTERVAL)
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == channel.RUN:
-            self._spawn(message["call"], Call(self._context, message).run())
+            call = Call(self._context, message)
+            self._calls.add(call)
+            self._spawn(message["call"], self._see_through(call))
             if self._context.prewarmer is not None:
                 self._context.prewarmer.began(message["call"], message["workload"]["ti"])
         elif message["type"] == channel.ADOPT:
             self._spawn(message["call"], self._context.watch(Owner.of(message["ti"])))
+
+    async def _see_through(self, call: Call) -> Result:
+        try:
+            return await call.run()
+        finally:
+            self._calls.discard(call)
 
     def _spawn(self, call: int, work: Coroutine[Any, Any, Result]) -> None:
         task = asyncio.create_task(self._finish(call, work))
@@ -119,9 +153,8 @@ async def _serve(sock: socket.socket) -> None:
     settings = ExecutorSettings.from_configuration()
     reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_LINE_LIMIT)
     dispatcher = Dispatcher(reader, writer)
-    serving = asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lambda: serving and serving.cancel())
+        asyncio.get_running_loop().add_signal_handler(number, dispatcher.stop)
     async with (
         open_endpoints(settings.endpoints) as endpoints,
         Workers(connect_timeout=settings.connect_timeout, max_record_bytes=settings.max_record_bytes) as workers,
@@ -163,8 +196,7 @@ def main() -> None:
     """Serve the executor on the socket whose descriptor is the first argument."""
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"  # reads secrets as the scheduler does
     try:
-        with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
-            asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
+        asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))
     except AirflowKnativeError as error:
         print(f"airflow-knative dispatcher: {error}", file=sys.stderr, flush=True)  # noqa: T201
         sys.exit(1)
