@@ -256,7 +256,7 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         stage.verifier = Verifier(key.public_key(), audience="service")
         app = web.Application()
         app.router.add_post("/run_task_instance", stage.serve)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)  # a worker that hangs need not end first
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
