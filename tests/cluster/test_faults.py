@@ -172,21 +172,27 @@ def test_a_wrong_checksum_and_its_mend(host: Host, mirror: Mirror) -> None:
 
 def test_a_kubelet_that_dies_halfway_and_its_mend(host: Host) -> None:
     """The control plane never comes up, the play says so, and the same play makes it once the host is well again."""
-    checks = ("kubeletHealthCheck", "controlPlaneComponentHealthCheck")
-    playing = host.begin("site.yml", kubernetes_timeouts=dict.fromkeys(checks, "20s"), **_BARE)
-    while host.node.shell("systemctl is-active kubelet || true") != "active":
-        assert playing.poll() is None, host.end(playing)
-        time.sleep(0.2)
-    host.node.shell("systemctl mask --runtime kubelet; systemctl kill --signal KILL kubelet; systemctl stop kubelet")
-    code, said = host.end(playing)
-    assert code == 2, said
-    assert "kubelet" in said
-    host.node.shell("systemctl unmask --runtime kubelet")
-    code, said = host.play("site.yml", **_BARE)
-    assert code == 0, said
-    kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
-    ready = host.node.shell(f"{kubectl} wait node/one --for condition=Ready --timeout 60s")
-    assert ready == "node/one condition met"
-    code, said = host.play("site.yml", **_BARE)
-    assert code == 0, said
-    assert "changed=0" in said
+    try:
+        checks = ("kubeletHealthCheck", "controlPlaneComponentHealthCheck")
+        playing = host.begin("site.yml", kubernetes_timeouts=dict.fromkeys(checks, "20s"), **_BARE)
+        while host.node.shell("systemctl is-active kubelet || true") != "active":
+            assert playing.poll() is None, host.end(playing)
+            time.sleep(0.2)
+        host.node.shell(
+            "systemctl mask --runtime kubelet; systemctl kill --signal KILL kubelet; systemctl stop kubelet"
+        )
+        code, said = host.end(playing)
+        assert code == 2, said
+        assert "kubelet" in said
+        host.node.shell("systemctl unmask --runtime kubelet")
+        code, said = host.play("site.yml", **_BARE)
+        assert code == 0, said
+        kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf"
+        ready = host.node.shell(f"{kubectl} wait node/one --for condition=Ready --timeout 60s")
+        assert ready == "node/one condition met"
+        code, said = host.play("site.yml", **_BARE)
+        assert code == 0, said
+        assert "changed=0" in said
+    finally:
+        # The other tests expect a host that is none.
+        host.play("playbooks/reset.yml", reset_confirm="yes", **_BARE)
