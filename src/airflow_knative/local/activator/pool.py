@@ -21,12 +21,18 @@ __all__ = ["Pool"]
 
 _RESTART_FIRST: Final = 1.0
 _RESTART_LAST: Final = 60.0
+_PATIENCE: Final = 0.25
+"""Seconds that a request waits for a slot of a worker that is up, until another one starts for it.
+
+A start costs a second of processor time, which those that are up need to come to the end of what they have.
+"""
 
 
 class _Waiter:
     def __init__(self, *, urgent: bool) -> None:
         self.future: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
         self.urgent = urgent
+        self.since = time.monotonic()
 
 
 class Pool:
@@ -43,6 +49,7 @@ class Pool:
         self._retired = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._delay = _RESTART_FIRST
+        self._look_again: asyncio.TimerHandle | None = None
         self._keep_minimum()
 
     async def acquire(self, *, urgent: bool = True) -> Worker:
@@ -164,9 +171,24 @@ class Pool:
             return
         live = self._live()
         starting = sum(not worker.is_ready for worker in live)
-        wanted = -(-len(self._waiting) // self.service.slots) - starting
+        waiting = len(self._waiting)
+        if starting < len(live):
+            waiting = self._impatient()
+        wanted = -(-waiting // self.service.slots) - starting
         for _ in range(min(wanted, self.service.max_scale - len(live))):
             self._start_one()
+
+    def _impatient(self) -> int:
+        """How many have waited long enough for a worker that is up; for the others, look again later."""
+        now = time.monotonic()
+        patient = [waiter.since + _PATIENCE - now for waiter in self._waiting if waiter.since + _PATIENCE > now]
+        if patient and self._look_again is None:
+            self._look_again = asyncio.get_running_loop().call_later(min(patient), self._on_look_again)
+        return len(self._waiting) - len(patient)
+
+    def _on_look_again(self) -> None:
+        self._look_again = None
+        self._scale_up()
 
     def _keep_minimum(self) -> None:
         if not self._retired:

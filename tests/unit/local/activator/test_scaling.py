@@ -26,6 +26,37 @@ async def test_a_worker_takes_no_more_than_its_slots_and_more_workers_start(benc
     assert await asyncio.gather(*tasks) == ["done\n"] * 6
 
 
+async def test_a_worker_that_is_up_soon_has_room_so_no_other_starts_at_once(bench: Bench) -> None:
+    bench.service(slots=1, max_scale=2)
+    await bench.start()
+    started: list[str] = []
+    first = asyncio.create_task(hold(bench, started))
+    await eventually(lambda: started)
+    second = asyncio.create_task(bench.ask())
+
+    async def it_waits() -> bool:
+        return (await bench.status())["waiting"] == 1
+
+    await eventually(it_waits)
+    assert len(await bench.workers()) == 1
+    bench.release()
+    assert str((await second)[1]["pid"]) == started[0]
+    await first
+    await asyncio.sleep(0.4)
+    assert len(await bench.workers()) == 1
+
+
+async def test_another_worker_starts_for_a_request_that_has_waited(bench: Bench) -> None:
+    bench.service(slots=1, max_scale=2)
+    await bench.start()
+    started: list[str] = []
+    first = asyncio.create_task(hold(bench, started))
+    await eventually(lambda: started)
+    assert str((await bench.ask())[1]["pid"]) != started[0]
+    bench.release()
+    await first
+
+
 async def test_no_more_workers_than_max_scale_and_the_rest_wait_in_order(bench: Bench) -> None:
     bench.service(slots=1, max_scale=2)
     await bench.start()
