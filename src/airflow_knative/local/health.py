@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -87,20 +88,22 @@ class Health:
         return False
 
     async def parsed_dags(self) -> set[str] | None:
-        """The ids of the DAGs that Airflow knows, or None when it does not tell."""
+        """The ids of the DAGs that Airflow knows, or None when it does not tell.
+
+        A DAG that comes while the pages are read may be missing: pages go by order, and it may move others to the next.
+        """
         headers = await self._authorization()
         if headers is None:
             return None
         found: set[str] = set()
-        while True:
-            url = f"{self._settings.api_url}/api/v2/dags?limit={_PAGE}&offset={len(found)}"
-            answer = await self._json(url, headers)
+        for offset in itertools.count(step=_PAGE):
+            answer = await self._json(f"{self._settings.api_url}/api/v2/dags?limit={_PAGE}&offset={offset}", headers)
             if answer is None:
                 return None
-            page = {dag["dag_id"] for dag in answer["dags"]}
-            found |= page
-            if not page or len(found) >= answer["total_entries"]:
-                return found
+            found |= {dag["dag_id"] for dag in answer["dags"]}
+            if offset + _PAGE >= answer["total_entries"]:
+                break
+        return found
 
     async def login_works(self) -> bool:
         """Whether the administrator gets a token."""
