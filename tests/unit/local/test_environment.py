@@ -77,6 +77,13 @@ def test_airflow_gets_the_instances_own_database_and_the_callers_tuning(
     assert "AIRFLOW_KNATIVE_LOCAL_ADMIN_PASSWORD" not in environment
 
 
+def test_a_dag_that_changes_twice_in_a_row_is_not_left_as_it_was(
+    paths: StatePaths, settings: LocalSettings, secrets: Secrets
+) -> None:
+    environment = airflow_environment(paths, settings, secrets, "postgresql://here", {})
+    assert environment["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] == "0"
+
+
 def test_another_executor_keeps_airflows_own_limits(paths: StatePaths, secrets: Secrets, tmp_path: Path) -> None:
     settings = LocalSettings(workflows=tmp_path, executor="LocalExecutor")
     environment = airflow_environment(paths, settings, secrets, "postgresql://here", CALLER)
