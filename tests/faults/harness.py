@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+import queue
 import random
 import shutil
-import statistics
 import sys
 import tempfile
+import threading
 import time
-from dataclasses import asdict, dataclass, field
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Any, Final, Self
 
 import httpx
-from tests.local.stack import Stack
+from tests.local.stack import QUICK, Stack
 from tests.local.workers import eventually
 
 from airflow_knative.local.paths import StatePaths
 
-from . import parts
+from . import parts, records
 from .kinds import KINDS
-from .ledger import Judgement, judge, read
+from .ledger import judge, read
+from .options import parser
 from .proxy import FaultProxy
+from .records import Fault
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["Fault", "Field", "table"]
+__all__ = ["SETTINGS", "Field"]
 
 DAG = Path(__file__).parent / "dags" / "ledgered.py"
 _LINES = 16  # of a ledger in which nothing went wrong, but for the last
 _LIMIT = 600.0  # seconds until a run that has not ended counts as lost
-
-
-@dataclass
-class Fault:
-    """One fault, and what came of it; times in seconds."""
-
-    kind: str
-    line: int
-    """It struck after this line of the ledger."""
-    delay: float
-    """And so much later."""
-    hit: bool = False
-    run: str = ""
-    recovery: float = 0.0
-    """From the strike to the end of the run."""
-    judgement: Judgement = field(default_factory=Judgement)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing happened that must not."""
-        bad = self.judgement.lost or self.judgement.doubled or self.judgement.false_success
-        return not bad and (KINDS[self.kind].may_retry or not self.judgement.retried)
+# Recovery is mostly waiting for these. They stay beyond what a busy machine and `kinds` pause a part for: what is only
+# slow must not be taken for lost.
+SETTINGS: Final = {
+    **QUICK,
+    "AIRFLOW__KNATIVE__LOST_WORKER_TIMEOUT": "12",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
+}
 
 
 class Field:
@@ -72,7 +58,7 @@ class Field:
     def __enter__(self) -> Self:
         """Start it, warm."""
         try:
-            self.stack.up()
+            self.stack.up(**SETTINGS)
             endpoints = StatePaths(self.stack.state).endpoints
             listed = json.loads(endpoints.read_text())
             self.proxy = FaultProxy(listed["services"][0]["url"]).__enter__()
@@ -112,9 +98,10 @@ class Field:
         """Wait until every part is healthy again."""
         eventually(lambda: all(part["healthy"] for part in parts.status(self.stack)["parts"]), within=120.0)
 
-    def strike(self, kind: str, rng: random.Random) -> Fault:
-        """Run the workflow, break a part meanwhile, and judge."""
-        fault = Fault(kind, rng.randint(1, _LINES), round(rng.uniform(0.0, 0.8), 2))
+    def strike(self, kind: str, number: int, seed: int) -> Fault:
+        """Run the workflow, break a part at a moment that `seed`, `kind` and `number` choose, and judge."""
+        rng = random.Random(f"{seed} {kind} {number}")  # noqa: S311
+        fault = Fault(kind, number, seed, line=rng.randint(1, _LINES), delay=round(rng.uniform(0.0, 0.8), 2))
         fault.run, ledger = self.start("ledgered")
         deadline = time.monotonic() + 60
         while len(read(ledger)) < fault.line and time.monotonic() < deadline:
@@ -129,64 +116,86 @@ class Field:
         return fault
 
 
-_COLUMNS = ("lost", "doubled", "false_success", "retried", "overlapped")
+class _Series:
+    """Faults that are still to be tried, on several instances at the same time."""
+
+    def __init__(self, todo: list[tuple[str, int]], *, seed: int, report: Path, until: float) -> None:
+        """Try `todo` until `time.monotonic()` is `until`, and add what comes of it to the folder `report`."""
+        self._todo: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        for one in todo:
+            self._todo.put(one)
+        self._seed, self._until = seed, until
+        self._report = report
+        self.path = report / "records.jsonl"
+        self._lock = threading.Lock()
+
+    def run(self, instances: int) -> None:
+        """See it through."""
+        threads = [threading.Thread(target=self._on_one_instance_after_the_other) for _ in range(instances)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _on_one_instance_after_the_other(self) -> None:
+        while not self._todo.empty() and time.monotonic() < self._until:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+                try:
+                    with Field(Path(name)) as field:
+                        self._on(field)
+                except Exception:  # noqa: BLE001 - the fault it struck has been written down; others come after it
+                    traceback.print_exc()
+
+    def _on(self, field: Field) -> None:
+        while time.monotonic() < self._until:
+            try:
+                kind, number = self._todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                fault = field.strike(kind, number, self._seed)
+            except Exception as error:
+                fault = Fault(kind, number, self._seed, line=0, delay=0.0, hit=True)
+                fault.judgement.lost.append(f"the instance did not come through: {error!r}")
+                self._keep(field, fault)
+                raise
+            self._keep(field, fault)
+
+    def _keep(self, field: Field, fault: Fault) -> None:
+        with self._lock:
+            records.append(self.path, fault)
+            sys.stdout.write(json.dumps(fault.record()) + "\n")
+            sys.stdout.flush()
+            write_report(self._report, records.load(self.path))
+        if not fault.is_clean:
+            kept = self._report / f"{fault.kind} {fault.number}".replace(" ", "-")
+            shutil.copytree(field.stack.state / "logs", kept, dirs_exist_ok=True)
 
 
-def table(faults: list[Fault]) -> str:
-    """Return the report, as Markdown."""
-    heads = [
-        "Fault",
-        "n",
-        "hit",
-        "lost",
-        "doubled",
-        "falsely successful",
-        "retried",
-        "overlapped",
-        "median s",
-        "worst s",
-    ]
-    rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for kind in dict.fromkeys(fault.kind for fault in faults):
-        of = [fault for fault in faults if fault.kind == kind]
-        times = [fault.recovery for fault in of if fault.hit] or [0.0]
-        counts = [sum(len(getattr(fault.judgement, what)) for fault in of) for what in _COLUMNS]
-        cells = [kind, len(of), sum(f.hit for f in of), *counts, f"{statistics.median(times):.1f}", max(times)]
-        rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return "\n".join(rows) + "\n"
-
-
-def report(faults: list[Fault], folder: Path, seed: int) -> None:
+def write_report(folder: Path, faults: list[Fault]) -> None:
     """Write down what came of the faults so far."""
-    (folder / "report.json").write_text(json.dumps({"seed": seed, "faults": [asdict(f) for f in faults]}, indent=1))
-    (folder / "report.md").write_text(f"Seed {seed}, n = {len(faults)}.\n\n{table(faults)}")
-
-
-def _in_turns(kinds: Iterable[str], count: int) -> list[str]:
-    return [kind for _ in range(count) for kind in kinds]
+    seeds = ", ".join(sorted({str(fault.seed) for fault in faults}))
+    described: dict[str, Any] = {"seeds": seeds, "faults": [fault.record() for fault in faults]}
+    (folder / "report.json").write_text(json.dumps(described, indent=1))
+    (folder / "report.md").write_text(f"Seed {seeds}, n = {len(faults)}.\n\n{records.table(faults)}")
 
 
 def main() -> int:
-    """Break each kind of part a number of times, in turns."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND")
-    parser.add_argument("--report", type=Path, default=Path("build/faults"))
-    options = parser.parse_args()
+    """Break each kind of part until there is a number of records of each."""
+    arguments = parser(__doc__, chosen="kinds", among=list(KINDS), count=20)
+    arguments.add_argument("--instances", type=int, default=1, help="how many to break at the same time")
+    arguments.add_argument("--minutes", type=float, default=float("inf"), help="begin with no fault after these")
+    arguments.add_argument("--resume", action="store_true", help="count what the folder of the report has already")
+    options = arguments.parse_args()
     options.report.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(options.seed)  # noqa: S311
-    faults: list[Fault] = []
-    with tempfile.TemporaryDirectory() as name, Field(Path(name)) as field_:
-        for kind in _in_turns(options.kinds, options.count):
-            faults.append(field_.strike(kind, rng))
-            said = {**asdict(faults[-1]), "clean": faults[-1].is_clean}
-            sys.stdout.write(json.dumps(said) + "\n")
-            sys.stdout.flush()
-            if not faults[-1].is_clean:
-                shutil.copytree(field_.stack.state / "logs", options.report / faults[-1].run, dirs_exist_ok=True)
-            report(faults, options.report, options.seed)
-    sys.stdout.write(table(faults))
+    until = time.monotonic() + options.minutes * 60
+    if not options.resume:
+        (options.report / "records.jsonl").unlink(missing_ok=True)
+    todo = records.missing(records.load(options.report / "records.jsonl"), options.kinds, options.count)
+    series = _Series(todo, seed=options.seed, report=options.report, until=until)
+    series.run(options.instances)
+    faults = records.load(series.path)
+    sys.stdout.write(records.table(faults))
     return 0 if all(fault.is_clean for fault in faults) else 1
 
 

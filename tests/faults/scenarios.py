@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import subprocess
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from tests.local.stack import QUICK
 from tests.local.workers import eventually
 
 from airflow_knative.local.parts import Parts
@@ -24,8 +22,9 @@ from airflow_knative.local.secrets import Secrets
 from airflow_knative.local.settings import LocalSettings
 
 from . import parts
-from .harness import Field
+from .harness import SETTINGS, Field
 from .ledger import judge, read
+from .options import parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +67,7 @@ def _second_scheduler(field: Field) -> Iterator[psutil.Process]:
     with (field.folder / "second-scheduler.log").open("ab") as log:
         process = subprocess.Popen(
             part.command,
-            env={**part.environment, **QUICK},
+            env={**part.environment, **SETTINGS},
             cwd=part.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -130,12 +129,7 @@ SCENARIOS = {
 
 def main() -> int:
     """Run each scenario a number of times on one instance."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), metavar="SCENARIO")
-    parser.add_argument("--report", type=Path, default=Path("build/faults"))
-    options = parser.parse_args()
+    options = parser(__doc__, chosen="only", among=list(SCENARIOS), count=1).parse_args()
     options.report.mkdir(parents=True, exist_ok=True)
     rng = random.Random(options.seed)  # noqa: S311
     outcomes: list[dict[str, Any]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,7 +34,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
 
 @pytest.mark.parametrize("kind", SELECTED)
 def test_nothing_is_lost_or_doubled_or_falsely_successful(field: Field, kind: str) -> None:
-    fault = field.strike(kind, random.Random(f"7 {kind}"))  # noqa: S311
+    fault = field.strike(kind, 1, seed=7)
     judgement = fault.judgement
     assert (judgement.lost, judgement.doubled, judgement.false_success) == ([], [], []), fault
 
