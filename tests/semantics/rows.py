@@ -7,8 +7,6 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -24,6 +22,7 @@ _TIMES = [
     "timestamp",
     "responded_at",
     "trigger_timeout",
+    "expires_at",
 ]
 # These are other things than what a task did: keys, places, bookkeeping of the scheduler.
 _IGNORED = [
@@ -59,17 +58,24 @@ _QUERIES = {
     ),
     "versions": "SELECT jsonb_build_object('number', version_number) FROM dag_version WHERE dag_id = %(dag_id)s",
 }
+# Where it runs: the folders of Airflow's own processes and of workers.
+_HOME = re.compile(r"/state/(airflow|worker)\b")
 _EXECUTOR = re.compile(r"_on_(knative|local)")
-_UNIQUE = re.compile(r" at 0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Addresses, ids, traces and, where an object was printed, when something started.
+_UNIQUE = re.compile(
+    r" at 0x[0-9a-f]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+    r"|(?<=start_date=)datetime\.datetime\([^()]*\)|(?<= now: )[-0-9:.+ ]+"
+)
 # What a task's process says, but for how it came to its DAG.
 _LOGGERS = re.compile(r"task(\..*)?|airflow\.task\b.*|unusual_prefix_.*")
+_PIPES = {"task.stdout", "task.stderr"}
 _STARTUP = "Worker startup parse complete"
 
 
 def plain(value: Any) -> Any:
     """Return a JSON value in which twins have the same names, and times only tell whether they are set."""
     if isinstance(value, str):
-        return _UNIQUE.sub("", _EXECUTOR.sub("", value))
+        return _HOME.sub("/home", _UNIQUE.sub("", _EXECUTOR.sub("", value)))
     if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, dict):
@@ -77,14 +83,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def rows(database: str, dag_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Return a DAG's rows by kind, sorted."""
-    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+def rows(connection: Any, dag_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Return a DAG's rows by kind, sorted, as a connection to Airflow's database finds them."""
+    with connection.cursor() as cursor:
         found = {}
         for kind, query in _QUERIES.items():
             cursor.execute(query, {"dag_id": dag_id})
             found[kind] = sorted((_row(row) for (row,) in cursor), key=lambda row: json.dumps(_identity(row)))
-    connection.close()
     return found
 
 
@@ -101,20 +106,28 @@ def _identity(row: dict[str, Any]) -> list[Any]:
 def logs(folder: Path, dag_id: str) -> dict[str, list[str]]:
     """Return what each try of a DAG's tasks logged: by its file, level and text of each line."""
     base = folder / f"dag_id={dag_id}"
-    return {str(path.relative_to(base)): list(_lines(path)) for path in sorted(base.rglob("*.log"))}
+    found = {str(path.relative_to(base)): list(_lines(path)) for path in sorted(base.rglob("*.log"))}
+    # A triggerer may have opened a file in which the trigger then had no time to say anything.
+    return {name: lines for name, lines in found.items() if lines or ".trigger." not in name}
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a log, and those that say the same again and again once."""
-    return (line for line, _ in itertools.groupby(_all_lines(path)))
+    """Yield the lines of a log, and those that say the same again and again once.
+
+    What a task prints comes to its supervisor by other pipes than what it logs, so each has an order of its own.
+    """
+    lines = sorted(_all_lines(path), key=lambda line: line[0])
+    return (f"{level}: {text}" for (_, level, text), _ in itertools.groupby(lines))
 
 
-def _all_lines(path: Path) -> Iterator[str]:
+def _all_lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield where each line of a task comes from (nothing for what it logs), its level and its text."""
     for text in path.read_text().splitlines():
         try:
             line = json.loads(text)
         except ValueError:
-            yield plain(text)
+            yield "", "", plain(text)
             continue
-        if _LOGGERS.fullmatch(str(line.get("logger"))) and line["event"] != _STARTUP:
-            yield f"{line['level']}: {plain(line['event'])}"
+        logger = str(line.get("logger"))
+        if _LOGGERS.fullmatch(logger) and line["event"] != _STARTUP:
+            yield logger if logger in _PIPES else "", line["level"], plain(line["event"])

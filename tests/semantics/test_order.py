@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
 import pytest
 
 from .deployment import EXECUTORS, RUN_ID, tasks, tries, xcoms
@@ -29,9 +28,7 @@ def test_pools_and_limits(deployment: Deployment) -> None:
 
 def _intervals(deployment: Deployment, dag_id: str) -> list[Any]:
     query = "SELECT task_id, start_date, end_date FROM task_instance WHERE dag_id = %s ORDER BY start_date"
-    with psycopg2.connect(deployment.database) as connection, connection.cursor() as cursor:
-        cursor.execute(query, (dag_id,))
-        return list(cursor)
+    return deployment.query(query, dag_id)
 
 
 def test_priorities(deployment: Deployment) -> None:
@@ -49,12 +46,14 @@ def test_backfill_latest_only_and_xcoms_of_earlier_runs(deployment: Deployment) 
             "from_date": "2026-01-02T00:00:00Z",
             "to_date": "2026-01-04T00:00:00Z",
         }
-        deployment.post("backfills", body | {"max_active_runs": 1})
+        deployment.post("backfills", body | {"max_active_runs": 1, "reprocess_behavior": "completed"})
     for day in (2, 3, 4):
         deployment.wait("daily", f"backfill__2026-01-0{day}T00:00:00+00:00")
     found = deployment.compare("daily")
     assert [run["run_type"] for run in found["runs"]] == ["backfill"] * 3
     assert [xcom["value"] for xcom in found["xcoms"] if xcom["task_id"] == "counts"] == [1, 2, 3]
+    so_far = [xcom["value"] for xcom in found["xcoms"] if xcom["task_id"] == "all_so_far"]
+    assert [sorted(value) if isinstance(value, list) else value for value in so_far] == [1, [1, 2], [1, 2, 3]]
     assert tasks(found)["only_then"] == "skipped"
 
 
@@ -112,12 +111,11 @@ def test_clearing_and_running_again(deployment: Deployment) -> None:
 
 
 def test_a_dag_file_that_changes(deployment: Deployment) -> None:
-    source = deployment.stack.workflows / "changing.py"
-    source.write_text(CHANGING.format(tasks="kept() >> removed()"))
+    deployment.change("changing", CHANGING.format(tasks="kept() >> removed()"))
     deployment.wait_for_version("changing", 1)
     deployment.trigger("changing")
     assert tasks(deployment.same("changing")) == {"kept": "success", "removed": "success"}
-    source.write_text(CHANGING.format(tasks="kept() >> added()"))
+    deployment.change("changing", CHANGING.format(tasks="kept() >> added()"))
     deployment.wait_for_version("changing", 2)
     for executor in EXECUTORS:
         body = {"dry_run": False, "dag_run_id": RUN_ID, "only_failed": False}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import psycopg2
 import pytest
 
 from .deployment import EXECUTORS, tasks, tries, xcoms
@@ -65,9 +64,7 @@ def _tries(deployment: Deployment, dag_id: str, task_id: str) -> list[tuple[date
         "SELECT start_date, end_date, try_number FROM task_instance_history WHERE dag_id = %s AND task_id = %s "
         "ORDER BY try_number"
     )
-    with psycopg2.connect(deployment.database) as connection, connection.cursor() as cursor:
-        cursor.execute(query, (dag_id, task_id) * 2)
-        return [(row[0], row[1]) for row in cursor]
+    return [(row[0], row[1]) for row in deployment.query(query, *(dag_id, task_id) * 2)]
 
 
 def test_callbacks_of_tasks_and_dags(deployment: Deployment) -> None:

@@ -49,6 +49,7 @@ def test_deferral(deployment: Deployment) -> None:
 
 
 def test_runs_that_trigger_runs(deployment: Deployment) -> None:
+    deployment.repeat_what_stock_loses("triggers", "target")
     found = deployment.same("triggers", "failed")
     assert tasks(found)["fails_with_its_target"] == "failed"
     deployment.wait("target", "unattended")

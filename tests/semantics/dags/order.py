@@ -43,10 +43,14 @@ def daily(_: str) -> None:
     @task(depends_on_past=True)
     def counts() -> int:
         ti = get_current_context()["ti"]
-        before = ti.xcom_pull(task_ids="counts", include_prior_dates=True)
+        before = ti.xcom_pull(task_ids="counts", map_indexes=-1, include_prior_dates=True)
         return (before or 0) + 1
 
-    counts() >> LatestOnlyOperator(task_id="latest_only") >> EmptyOperator(task_id="only_then")
+    @task
+    def all_so_far() -> Any:
+        return get_current_context()["ti"].xcom_pull(task_ids="counts", include_prior_dates=True)
+
+    counts() >> all_so_far() >> LatestOnlyOperator(task_id="latest_only") >> EmptyOperator(task_id="only_then")
 
 
 @twins(max_active_runs=1)

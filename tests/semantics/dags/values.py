@@ -27,7 +27,7 @@ def xcoms(_: str) -> None:
     @task(multiple_outputs=True)
     def several() -> dict[str, Any]:
         ti = get_current_context()["ti"]
-        ti.xcom_push(key="odd key/with a slash?&#ü", value={"nested": [1, None, "ü\u2028"]})
+        ti.xcom_push(key="odd key/with a slash&ü", value={"nested": [1, None, "ü\u2028"]})
         return {
             "when": datetime(2026, 1, 1, tzinfo=UTC),
             "day": date(2026, 1, 2),
@@ -42,7 +42,7 @@ def xcoms(_: str) -> None:
     @task
     def reads() -> list[str]:
         ti = get_current_context()["ti"]
-        keys = ["when", "day", "exact", "pair", "set", "big", "float", "none", "odd key/with a slash?&#ü", "absent"]
+        keys = ["when", "day", "exact", "pair", "set", "big", "float", "none", "odd key/with a slash&ü", "absent"]
         return [repr(ti.xcom_pull(task_ids="several", key=key)) for key in keys]
 
     @task

@@ -155,7 +155,7 @@ def triggers(name: str) -> None:
         conf={"number": 3},
         wait_for_completion=True,
         deferrable=True,
-        poke_interval=1,
+        poke_interval=6,  # as above
     )
     fails_with_its_target = TriggerDagRunOperator(
         task_id="fails_with_its_target",
