@@ -233,7 +233,7 @@ class Deployment:
         return sorted(rows.plain(path.read_text()).splitlines()) if path.exists() else []
 
     def repeat_what_stock_loses(self, dag: str, *started: str) -> None:
-        """Run twins again if LocalExecutor failed a deferred task instance that was back before the event of its end.
+        """Run twins again if LocalExecutor failed a task instance that had waited and was back before its event.
 
         Runs of DAGs that were `started` by theirs go first, since these will want their ids.
         Airflow's scheduler then logs a `state mismatch`. A slow machine is enough for that.

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 def test_sensors_that_poke_and_sensors_that_are_rescheduled(deployment: Deployment) -> None:
+    deployment.repeat_what_stock_loses("sensors")
     found = deployment.same("sensors", "failed")
     assert tasks(found) == {
         "pokes": "success",
