@@ -24,6 +24,7 @@ _TIMES = [
     "trigger_timeout",
     "expires_at",
 ]
+_INTERVAL = ("data_interval_start", "data_interval_end")
 # These are other things than what a task did: keys, places, bookkeeping of the scheduler.
 _IGNORED = [
     *("id", "ti_id", "task_instance_id", "dag_run_id", "dag_version_id", "created_dag_version_id", "log_template_id"),
@@ -94,6 +95,8 @@ def rows(connection: Any, dag_id: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
+    if row.get("run_type") == "operator_triggered":  # without a date of its own, its interval is when that was
+        row = row | {name: row[name] is not None for name in _INTERVAL}
     kept: dict[str, Any] = plain({key: value for key, value in row.items() if key not in _IGNORED})
     return kept
 
