@@ -74,8 +74,16 @@ def test_a_failed_start_leaves_nothing(nodes: Nodes) -> None:
 
 def test_the_same_name_twice_is_refused(nodes: Nodes) -> None:
     nodes.up(["one"])
-    with pytest.raises(NodeError, match="exist already"):
+    with pytest.raises(NodeError, match="run already"):
         Nodes(nodes.name).up(["one"])
+
+
+def test_what_is_left_of_nodes_that_were_cut_off_does_not_stand_in_the_way(nodes: Nodes) -> None:
+    cluster = nodes.up(["one", "two"])
+    for node in cluster.nodes:
+        docker("kill", node.container)
+    (node,) = nodes.up(["one"]).nodes
+    assert node.shell("hostname") == "one"
 
 
 def test_root_can_log_in_with_the_given_key(nodes: Nodes, tmp_path: Path) -> None:

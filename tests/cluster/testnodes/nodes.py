@@ -134,8 +134,10 @@ class Nodes:
         """
         daemon.ensure()
         hosts = list(names)
-        if self._containers() or self._networks():
-            raise NodeError(f"the nodes {self.name!r} exist already; take them down first")
+        if self._containers(running=True):
+            raise NodeError(f"the nodes {self.name!r} run already; take them down first")
+        # What is left of nodes whose daemon was stopped under them: nobody could take it down before one ran again.
+        self.down(stop_daemon=False)
         try:
             cluster = self._start(hosts, subnet, authorized_key, list(mounts))
             return dataclasses.replace(cluster, mirror=serve(self._server, mirror, self.name)) if mirror else cluster
@@ -180,8 +182,9 @@ class Nodes:
             time.sleep(0.1)
         raise NodeError(f"node {node.name} is not up ({state or 'it stopped'}):\n{docker('logs', node.container)}")
 
-    def _containers(self) -> list[str]:
-        return docker("ps", "--all", "--quiet", "--filter", f"label={_LABEL}={self.name}").split()
+    def _containers(self, *, running: bool = False) -> list[str]:
+        which = () if running else ("--all",)
+        return docker("ps", *which, "--quiet", "--filter", f"label={_LABEL}={self.name}").split()
 
     def _networks(self) -> list[str]:
         return docker("network", "ls", "--quiet", "--filter", f"label={_LABEL}={self.name}").split()
