@@ -132,12 +132,37 @@ LEAST: Object = {
     "postgresql": {"persistence": {"enabled": False}},
 }
 
+# Two executors, and what pods of the other one have besides their defaults.
+TASK_PODS: Object = {
+    "config": {"core": {"executor": "airflow_knative.executor.KnativeExecutor,KubernetesExecutor"}},
+    "imagePullSecrets": [{"name": "pull"}],
+    "labels": {"team": "data"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "airflow", "operator": "Exists"}],
+    "env": [{"name": "AIRFLOW__CORE__DEFAULT_TIMEZONE", "value": "utc"}],
+    "secret": [{"envName": "AIRFLOW_CONN_DB", "secretName": "conn", "secretKey": "url"}],
+    "extraEnvFrom": "- secretRef:\n    name: connections\n",
+    "apiServer": {"networkPolicy": {"ingress": {"from": [{"namespaceSelector": {}}]}}},
+    "workers": {
+        "kubernetes": {
+            "podAnnotations": {"note": "x"},
+            "labels": {"kind": "task"},
+            "nodeSelector": {"disk": "large"},
+            "priorityClassName": "low",
+            "env": [{"name": "BUCKET", "value": "b"}],
+            "extraVolumes": [{"name": "extra", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "extra", "mountPath": "/extra"}],
+        }
+    },
+}
+
 VALUES = {
     "defaults": {},
     "everything": EVERYTHING,
     "external-database": EXTERNAL_DATABASE,
     "existing-secrets": EXISTING_SECRETS,
     "least": LEAST,
+    "task-pods": TASK_PODS,
 }
 
 
@@ -173,12 +198,18 @@ class Chart:
 
 
 def pods(objects: list[Object]) -> dict[str, Object]:
-    """The pods, and the pod templates of all controllers and Knative Services, by the object's name."""
+    """The pods, and the pod templates of all controllers, Knative Services and executors, by the object's name."""
     return {
         it["metadata"]["name"]: it if it["kind"] == "Pod" else it["spec"]["template"]
-        for it in objects
+        for it in [*objects, *templates_of_executors(objects)]
         if it["kind"] == "Pod" or "template" in it.get("spec", {})
     }
+
+
+def templates_of_executors(objects: list[Object]) -> list[Object]:
+    """The pods that KubernetesExecutor makes its own from, which stand in a ConfigMap."""
+    texts = [it["data"].get("pod_template_file.yaml") for it in objects if it["kind"] == "ConfigMap" and "data" in it]
+    return [yaml.safe_load(text) for text in texts if text]
 
 
 def containers(pod: Object) -> list[Object]:

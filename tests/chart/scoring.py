@@ -9,14 +9,10 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
-from .rendering import REPOSITORY, Object, ours, pods
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from .rendering import REPOSITORY, Object, ours, pods, templates_of_executors
 
 CHECKOV = REPOSITORY / "build" / "checkov" / "bin" / "checkov"
 WAIVERS = Path(__file__).with_name("waivers.yaml")
@@ -62,12 +58,13 @@ def waivers() -> list[Waiver]:
     return [Waiver(**it) for it in yaml.safe_load(WAIVERS.read_text())]
 
 
-def as_pods(objects: Iterable[Object], namespace: str) -> list[Object]:
+def as_pods(objects: list[Object], namespace: str) -> list[Object]:
     """The same objects in a namespace, without containers that are the user's, and with Pods for Knative Services.
 
-    Neither tool knows those. Helm hands the namespace over when it installs.
+    Neither tool knows those, nor looks for the pod of KubernetesExecutor in a ConfigMap. Helm hands the namespace over
+    when it installs.
     """
-    found = copy.deepcopy(list(objects))
+    found = copy.deepcopy([*objects, *templates_of_executors(objects)])
     for it in found:
         it["metadata"]["namespace"] = namespace
         if it["apiVersion"].startswith("serving.knative.dev/"):

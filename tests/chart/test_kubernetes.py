@@ -7,7 +7,7 @@ import subprocess
 import kubernetes_validate
 import pytest
 
-from .rendering import CHART, KUBERNETES, VALUES, Chart, Object
+from .rendering import CHART, KUBERNETES, VALUES, Chart, Object, templates_of_executors
 
 VERSIONS = ("1.33", "1.34", "1.35", "1.36", "1.37")
 
@@ -15,7 +15,8 @@ VERSIONS = ("1.33", "1.34", "1.35", "1.36", "1.37")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_every_object_is_strictly_valid(chart: Chart, values: Object, version: str) -> None:
-    for it in chart.render(values):
+    objects = chart.render(values)
+    for it in [*objects, *templates_of_executors(objects)]:
         if it["apiVersion"].startswith("serving.knative.dev/"):
             # Knative's own schema is not among those of Kubernetes; a revision's pod is one all the same. What Knative
             # adds to it, and the port that it fills into probes, are left out.

@@ -3,7 +3,7 @@ from __future__ import annotations
 from .rendering import EVERYTHING, WORKFLOWS, Chart, Object, pods
 
 
-def _allowed(chart: Chart, values: Object, target: str) -> set[str]:
+def allowed(chart: Chart, values: Object, target: str) -> set[str]:
     """The pods of the release that a target's NetworkPolicy lets in."""
     policy = chart.one(values, "NetworkPolicy", f"airflow-{target}")["spec"]
     found = set()
@@ -24,7 +24,7 @@ def _allowed(chart: Chart, values: Object, target: str) -> set[str]:
 
 
 def test_workers_and_the_gateway_do_not_reach_the_database(chart: Chart) -> None:
-    clients = _allowed(chart, {"workflows": WORKFLOWS}, "postgresql")
+    clients = allowed(chart, {"workflows": WORKFLOWS}, "postgresql")
     assert {name.rsplit("-", 1)[0] if "-run-" in name or "-create-" in name else name for name in clients} == {
         "airflow-api-server",
         "airflow-create-user",
@@ -36,13 +36,13 @@ def test_workers_and_the_gateway_do_not_reach_the_database(chart: Chart) -> None
 
 
 def test_logs_are_read_by_the_api_server_alone(chart: Chart) -> None:
-    assert _allowed(chart, {}, "scheduler") == {"airflow-api-server"}
-    assert _allowed(chart, {}, "triggerer") == {"airflow-api-server"}
+    assert allowed(chart, {}, "scheduler") == {"airflow-api-server"}
+    assert allowed(chart, {}, "triggerer") == {"airflow-api-server"}
     assert chart.one({}, "NetworkPolicy", "airflow-dag-processor")["spec"]["ingress"] == []
 
 
 def test_a_narrowed_api_server_still_takes_gateway_and_workers(chart: Chart) -> None:
-    assert _allowed(chart, EVERYTHING, "api-server") == {
+    assert allowed(chart, EVERYTHING, "api-server") == {
         "airflow-workflow-gateway",
         *(it["name"] for it in WORKFLOWS),
     }

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from .rendering import EVERYTHING, EXTERNAL_DATABASE, LEAST, VALUES, WORKFLOWS, Chart, Object
+from .rendering import EVERYTHING, EXTERNAL_DATABASE, LEAST, TASK_PODS, VALUES, WORKFLOWS, Chart, Object
 
 ACCOUNTS = {"airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-worker"}
 
@@ -71,6 +71,17 @@ def test_everything_adds_what_it_names(chart: Chart) -> None:
         *(("Service", it["name"]) for it in WORKFLOWS),
     } | {(kind, "airflow-statsd") for kind in ("ConfigMap", "Deployment", "NetworkPolicy", "Service", "ServiceAccount")}
     assert _kinds(chart.render(EVERYTHING)) == DEFAULTS | added
+
+
+def test_a_second_executor_adds_what_its_pods_need(chart: Chart) -> None:
+    added = {
+        ("ConfigMap", "airflow-pod-template"),
+        ("ServiceAccount", "airflow-task-pod"),
+        ("NetworkPolicy", "airflow-task-pod"),
+        ("Role", "airflow-task-pods"),
+        ("RoleBinding", "airflow-task-pods"),
+    }
+    assert _kinds(chart.render(TASK_PODS)) == DEFAULTS | added
 
 
 def test_an_external_database_leaves_nothing_of_the_embedded_one(chart: Chart) -> None:

@@ -82,6 +82,11 @@ def test_the_schema_refuses(chart: Chart, values: Object, place: str) -> None:
         ({"workflows": [{**AVG, "minScale": 11}]}, "minScale of DAG", "Lower"),
         ({"workflows": [{**AVG, "env": [{"name": "PORT"}]}]}, "PORT of DAG", "Remove it"),
         ({"workflows": [AVG], "workers": {"env": [{"name": "AIRFLOW__API_AUTH__X"}]}}, "no worker may hold", "Remove"),
+        (
+            {"workers": {"kubernetes": {"env": [{"name": "AIRFLOW__CORE__FERNET_KEY"}]}}},
+            "the variable AIRFLOW__CORE__FERNET_KEY",
+            "Remove it",
+        ),
     ],
 )
 def test_values_that_contradict_each_other_are_refused_with_the_mend(

@@ -149,6 +149,11 @@ spec:
         - name: kubernetes-token
           mountPath: /var/run/secrets/kubernetes.io/serviceaccount
           readOnly: true
+        {{- if eq (include "airflow-knative.hasTaskPods" $root) "true" }}
+        - name: pod-template
+          mountPath: /etc/airflow-knative/pod-template
+          readOnly: true
+        {{- end }}
         {{- end }}
         {{- with $values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
@@ -198,6 +203,11 @@ spec:
                 - path: namespace
                   fieldRef:
                     fieldPath: metadata.namespace
+    {{- if eq (include "airflow-knative.hasTaskPods" $root) "true" }}
+    - name: pod-template
+      configMap:
+        name: {{ include "airflow-knative.fullname" $root }}-pod-template
+    {{- end }}
     {{- end }}
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
@@ -247,6 +257,7 @@ priorityClassName: {{ . }}
 {{- define "airflow-knative.airflowConfig" -}}
 {{- $root := . -}}
 {{- range $section, $options := .Values.config }}
+{{- if or (ne $section "kubernetes_executor") (eq (include "airflow-knative.hasTaskPods" $root) "true") }}
 [{{ $section }}]
 {{- range $option, $value := $options }}
 {{- /* Helm reads whole numbers as floating ones, which would be written with an exponent. */}}
@@ -254,6 +265,7 @@ priorityClassName: {{ . }}
 {{ $option }} = {{ tpl $text $root | replace "%" "%%" | replace "\n" "\n  " }}
 {{- end }}
 {{ end }}
+{{- end }}
 {{- end }}
 
 {{- /* The volume that keeps logs, of a StatefulSet. Takes (list root persistence). */}}

@@ -44,6 +44,11 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 http://{{ include "airflow-knative.fullname" . }}-api-server.{{ .Release.Namespace }}.svc.cluster.local:{{ .Values.apiServer.service.port }}
 {{- end }}
 
+{{- /* Whether tasks may go to KubernetesExecutor, which makes a pod for each. */}}
+{{- define "airflow-knative.hasTaskPods" -}}
+{{- tpl (toString .Values.config.core.executor) . | regexMatch "(^|[^A-Za-z])KubernetesExecutor($|[^A-Za-z])" -}}
+{{- end }}
+
 {{- /* Whether there is a workflow for `helm test` to run. */}}
 {{- define "airflow-knative.isTested" -}}
 {{- and .Values.test.enabled .Values.gateway.enabled (or .Values.test.dagId .Values.workflows) | empty | not -}}
