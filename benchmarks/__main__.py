@@ -16,7 +16,7 @@ from benchmarks.measure import CELL_SECONDS
 from benchmarks.report import machine, markdown, report, versions
 from benchmarks.rounds import measure_all
 from benchmarks.samples import Log
-from benchmarks.scenarios import SCENARIOS, SEED
+from benchmarks.scenarios import KUBERNETES, SCENARIOS, SEED
 
 if TYPE_CHECKING:
     from benchmarks.scenarios import Scenario
@@ -51,7 +51,15 @@ def main() -> None:
     cluster.add_argument("--kubeconfig", type=Path, help="(default: kubectl's)")
     cluster.add_argument("--namespace", default="airflow", help="the release's (default airflow)")
     cluster.add_argument("--only", nargs="+", metavar="PATTERN", default=[f"{SEED}/warm", f"{SEED}/cold", "empty-*"])
-    cluster.add_argument("--rounds", type=int, default=2, help="turns of each scenario (default 2)")
+    cluster.add_argument(
+        "--variants",
+        nargs="+",
+        choices=("knative", KUBERNETES),
+        default=["knative"],
+        help="variants that the release has (default knative)",
+    )
+    cluster.add_argument("--rounds", type=int, default=2, help="turns of each variant (default 2)")
+    cluster.add_argument("--kubernetes-runs", type=int, default=5, help="runs of that variant a turn (default 5)")
     cluster.add_argument("--cold-runs", type=int, default=5, help="cold runs a turn (default 5); each waits for zero")
     cluster.add_argument("--output", type=Path, default=OUTPUT / "cluster.json", help="the report's file")
     cluster.add_argument("--resume", action="store_true", help="go on with what the last run left")
@@ -89,7 +97,7 @@ def _local(options: argparse.Namespace) -> None:
 
 
 def _cluster(options: argparse.Namespace) -> None:
-    from benchmarks.cluster import Cluster, measure_cluster  # noqa: PLC0415 - needs the client of Kubernetes
+    from benchmarks.cluster import Cluster, measure_cluster, turns  # noqa: PLC0415 - needs the client of Kubernetes
 
     cluster = Cluster(
         gateway_url=options.gateway_url,
@@ -102,7 +110,13 @@ def _cluster(options: argparse.Namespace) -> None:
     if not options.resume:
         log.discard()
     about = {"machine": machine(), "versions": versions() | cluster.versions(), "rounds": options.rounds}
-    measure_cluster(cluster, _chosen(options.only), rounds=options.rounds, cold_runs=options.cold_runs, log=log)
+    measure_cluster(
+        cluster,
+        turns(_chosen(options.only), options.rounds, options.variants),
+        kubernetes_runs=options.kubernetes_runs,
+        cold_runs=options.cold_runs,
+        log=log,
+    )
     _write(options.output, log, about)
 
 
@@ -114,7 +128,7 @@ def _chosen(patterns: list[str]) -> list[Scenario]:
 
 
 def _write(path: Path, log: Log, about: dict[str, Any]) -> None:
-    scenarios, variants = list(SCENARIOS), list(VARIANTS)
+    scenarios, variants = list(SCENARIOS), [*VARIANTS, KUBERNETES]
     cells = sorted(log.cells, key=lambda cell: (scenarios.index(cell.scenario), variants.index(cell.variant)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report(cells, **about), indent=2) + "\n")

@@ -18,25 +18,27 @@ import httpx
 
 from airflow_knative.cli.airflow import AirflowApi
 from airflow_knative.cli.connection import PASSWORD, USER, Connection
-from benchmarks.gateway import Gateway
+from benchmarks.gateway import Gateway, RunError
 from benchmarks.measure import stages_of
 from benchmarks.samples import Cell
-from benchmarks.scenarios import SEED
+from benchmarks.scenarios import KUBERNETES, SEED, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from benchmarks.gateway import Run
     from benchmarks.samples import Log
-    from benchmarks.scenarios import Scenario
 
-__all__ = ["Cluster", "measure_cluster"]
+__all__ = ["Cluster", "Turn", "measure_cluster", "turns"]
+
+Turn = tuple[int, Scenario, str]
+"""Round, scenario, variant."""
 
 _EMPTY: Final = "benchmark-empty-server"
 _GATEWAY: Final = "airflow-workflow-gateway"
 _GROUP: Final = {"group": "serving.knative.dev", "version": "v1", "plural": "services"}
-_KIND_OF_KNATIVE: Final = ("warm", "cold", "empty")
+_KINDS: Final = ("warm", "cold", "empty")
 _AT_ZERO_WITHIN: Final = 300.0
 _POLL: Final = 2.0
 _REST: Final = 5.0
@@ -84,17 +86,22 @@ class Cluster:
             found["image"] = pod.spec.containers[0].image.rpartition("/")[2]
         return found
 
-    def until_at_zero(self, selector: str = "app.kubernetes.io/component=worker") -> None:
+    def until_task_pods_ended(self) -> None:
+        """Wait until no pod of KubernetesExecutor runs; those of tasks that failed stay, and cost nothing."""
+        self.until_at_zero("app.kubernetes.io/component=task-pod", "status.phase!=Failed")
+
+    def until_at_zero(self, selector: str = "app.kubernetes.io/component=worker", fields: str = "") -> None:
         """Wait until no pod of a worker is left."""
         deadline = time.monotonic() + _AT_ZERO_WITHIN
-        while self._list(selector):
+        while self._list(selector, fields):
             if time.monotonic() > deadline:
                 sys.exit(f"There are still pods of {selector} after {_AT_ZERO_WITHIN:g} s; is something calling them?")
             time.sleep(_POLL)
         time.sleep(_REST)
 
-    def _list(self, selector: str) -> list[Any]:
-        return list(self._pods.list_namespaced_pod(self._namespace, label_selector=selector).items)
+    def _list(self, selector: str, fields: str = "") -> list[Any]:
+        found = self._pods.list_namespaced_pod(self._namespace, label_selector=selector, field_selector=fields)
+        return list(found.items)
 
     @contextlib.contextmanager
     def empty_server(self) -> Iterator[httpx.Client]:
@@ -146,21 +153,50 @@ def _empty_server(image: str) -> dict[str, Any]:
     }
 
 
-def measure_cluster(cluster: Cluster, scenarios: list[Scenario], *, rounds: int, cold_runs: int, log: Log) -> None:
-    """Measure what of these scenarios a cluster can show; warm and cold take turns."""
+def turns(scenarios: Sequence[Scenario], rounds: int, variants: Sequence[str]) -> Iterator[Turn]:
+    """Yield what is measured when. Every other round goes through the variants backwards."""
     for number in range(1, rounds + 1):
         for scenario in scenarios:
-            if scenario.kind not in _KIND_OF_KNATIVE or log.has((scenario.name, "knative", number)):
-                continue
-            print(f"round {number} of {rounds}: {scenario.name}", file=sys.stderr, flush=True)
-            cell = Cell(scenario.name, "knative", number, [])
-            if scenario.kind == "empty":
+            for variant in variants if number % 2 else reversed(variants):
+                if scenario.kind in _KINDS and variant in scenario.variants:
+                    yield number, scenario, variant
+
+
+def measure_cluster(cluster: Cluster, plan: Iterable[Turn], *, kubernetes_runs: int, cold_runs: int, log: Log) -> None:
+    """Measure, turn by turn, what the log does not have yet."""
+    for number, scenario, variant in plan:
+        if log.has((scenario.name, variant, number)):
+            continue
+        print(f"round {number}: {scenario.name}, {variant}", file=sys.stderr, flush=True)
+        cell = Cell(scenario.name, variant, number, [])
+        try:
+            if variant == KUBERNETES:
+                _measure_kubernetes(cluster, scenario, cell, kubernetes_runs)
+            elif scenario.kind == "empty":
                 _measure_empty(cluster, cell, cold_runs)
             elif scenario.kind == "cold":
                 _measure_cold(cluster, scenario, cell, cold_runs)
             else:
                 _measure_warm(cluster, scenario, cell)
-            log.add(cell)
+        except RunError as error:
+            # No figure is better than one of runs that failed; the others are still worth having.
+            print(f"  FAILED, {error}", file=sys.stderr, flush=True)
+            continue
+        log.add(cell)
+
+
+def _measure_kubernetes(cluster: Cluster, scenario: Scenario, cell: Cell, count: int) -> None:
+    """Time runs that need a new pod for each task; only the first one ever finds a node without the image."""
+
+    def runs(count: int) -> list[Run]:
+        dag_id = f"{scenario.dag_id}_{KUBERNETES}"
+        return cluster.gateway.run_many(dag_id, scenario.data, scenario.output, count=count, at_once=scenario.at_once)
+
+    if cell.round == 1:
+        runs(1)
+    cell.milliseconds = [run.milliseconds for run in runs(count)]
+    # The executor removes pods after their tasks' ends, which is not to be in the next variant's way.
+    cluster.until_task_pods_ended()
 
 
 def _measure_warm(cluster: Cluster, scenario: Scenario, cell: Cell) -> None:

@@ -27,7 +27,7 @@ def workflow() -> Callable[[str], ModuleType]:
     """Import one file of workflows/, or of the benchmarks' own."""
 
     def load(name: str) -> ModuleType:
-        folder = BENCHMARKS if name == "benchmark" else FOLDER
+        folder = {"benchmark": BENCHMARKS, "avg_kubernetes": BENCHMARKS / "kubernetes"}.get(name, FOLDER)
         spec = importlib.util.spec_from_file_location(f"example_{name}", folder / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,21 @@ def test_the_last_task_gives_the_answer(
 def test_etl_mapped_maps(example: Callable[[str, str], DAG]) -> None:
     dag = example("etl_mapped", "etl_mapped")
     assert isinstance(dag.task_dict["transform"], MappedOperator)
+
+
+def test_the_rivals_twin_differs_in_its_executor_alone(example: Callable[[str, str], DAG]) -> None:
+    seed = example("avg_distributed", "compute_avg_distributed")
+    twin = example("avg_kubernetes", "compute_avg_distributed_kubernetes")
+    assert edges(twin) == edges(seed)
+    assert results(twin) == results(seed)
+    for task_id, task in twin.task_dict.items():
+        assert (seed.task_dict[task_id].executor, task.executor) == (None, "KubernetesExecutor")
+        assert inspect.getsource(task.python_callable) == inspect.getsource(seed.task_dict[task_id].python_callable)
+
+
+def test_the_rivals_twin_checks_its_input_the_same_way(workflow: Workflow) -> None:
+    checks = [inspect.getsource(workflow(name).checked_numbers) for name in ("avg_kubernetes", "avg_distributed")]
+    assert checks[0] == checks[1]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
