@@ -35,6 +35,9 @@ __all__ = [
 _INVALID_TOKEN: Final = "Invalid JWT token"  # noqa: S105
 _LONGEST_DETAIL: Final = 500
 _CONNECT_TIMEOUT: Final = 5.0
+# What a proxy in front of Airflow answers while nothing behind it does.
+_AWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
+_BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.GATEWAY_TIMEOUT})
 _KEEPALIVE: Final = 4.0
 
 
@@ -61,13 +64,13 @@ class UnavailableError(AirflowError):
     Args:
         message: What happened.
         sent: Whether the request may have reached Airflow, so that it may have acted on it.
-        lost: Whether that is because the connection broke, so that sending it again makes sense.
+        again: Whether sending it again makes sense, as soon as Airflow is back.
     """
 
-    def __init__(self, message: str, *, sent: bool = False, lost: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool = False, again: bool = False) -> None:
         super().__init__(message)
-        self.sent = sent or lost
-        self.lost = lost
+        self.sent = sent
+        self.again = again
 
 
 class BrokenError(AirflowError):
@@ -194,8 +197,12 @@ class Airflow:
                     if seen is not None:
                         seen(state)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unavailable(error) from error
-        raise UnavailableError(f"Airflow at {self._base} ended the wait for run {run_id!r} before the run.", lost=True)
+            unavailable = self._unavailable(error)
+            # A node that dies leaves its connections silent, and a wait may be asked for as often as one likes.
+            unavailable.again = unavailable.again or unavailable.sent
+            raise unavailable from error
+        message = f"Airflow at {self._base} ended the wait for run {run_id!r} before the run."
+        raise UnavailableError(message, sent=True, again=True)
 
     async def tasks(self, token: str, dag_id: str) -> list[dict[str, Any]]:
         """Return the tasks of a DAG."""
@@ -303,18 +310,25 @@ class Airflow:
             raise TokenRefusedError(reason)
         if status == HTTPStatus.FORBIDDEN and reason == _INVALID_TOKEN:
             raise TokenRefusedError(reason)
-        if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}:
-            raise UnavailableError(f"Airflow at {self._base} answered {status}: {reason}", sent=True)
+        if status in _AWAY | _BUSY:
+            message = f"Airflow at {self._base} answered {status}: {reason}"
+            raise UnavailableError(message, sent=True, again=status in _AWAY)
         if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise RefusedError(status, reason)
         raise BrokenError(f"Airflow at {self._base} answered {status}: {reason}")
 
     def _unavailable(self, error: Exception) -> UnavailableError:
+        nowhere = f"No connection to Airflow at {self._base}"
         if isinstance(error, aiohttp.ClientConnectorError):
-            return UnavailableError(f"No connection to Airflow at {self._base}: {error.strerror or error}.")
+            # A certificate that is not trusted now is not trusted a second later either.
+            again = not isinstance(error, aiohttp.ClientSSLError)
+            return UnavailableError(f"{nowhere}: {error.strerror or error}.", again=again)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return UnavailableError(f"{nowhere} within {self._plain_timeout.sock_connect:g} s.", again=True)
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
             return UnavailableError(f"Airflow at {self._base} did not answer within {self._timeout:g} s.", sent=True)
-        return UnavailableError(f"The connection to Airflow at {self._base} broke ({type(error).__name__}).", lost=True)
+        message = f"The connection to Airflow at {self._base} broke ({type(error).__name__})."
+        return UnavailableError(message, sent=True, again=True)
 
 
 def _headers(token: str | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ import json
 import secrets
 import time
 from collections import OrderedDict
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from airflow_knative.gateway.airflow import Airflow
+    from airflow_knative.gateway.patience import Patience
 
 __all__ = ["Basic", "Bearer", "Caller", "Token", "TokenCache", "exchange", "parse_authorization", "unauthenticated"]
 
@@ -175,15 +177,22 @@ class TokenCache:
 
 
 class Caller:
-    """One call's way to Airflow, with the rights of the one who calls."""
+    """One call's way to Airflow, with the rights of the one who calls.
 
-    def __init__(self, credentials: Basic | Bearer, tokens: TokenCache) -> None:
+    Args:
+        credentials: Who calls.
+        tokens: Airflow tokens of all callers.
+        patience: What it has for an Airflow that is away.
+    """
+
+    def __init__(self, credentials: Basic | Bearer, tokens: TokenCache, patience: Patience) -> None:
         self._credentials = credentials
         self._tokens = tokens
+        self._patience = patience
 
     async def identity(self) -> str:
         """Return what stays the same for this user over all tokens, logins and replicas of the gateway."""
-        token = await self._token()
+        token = await self._patience.see_out(self._token)
         if token.subject is not None:
             return f"subject:{token.subject}"
         if isinstance(self._credentials, Basic):
@@ -193,9 +202,16 @@ class Caller:
     async def call(self, operation: Callable[[str], Awaitable[T]]) -> T:
         """Carry out one call to Airflow; with a new token if Airflow no longer takes the one that was kept.
 
+        Args:
+            operation: The call. It is carried out again when Airflow was away, or answered and the answer was lost.
+
         Raises:
             ProblemError: Airflow does not know the caller.
+            UnavailableError: Airflow stays away.
         """
+        return await self._patience.see_out(partial(self._call, operation))
+
+    async def _call(self, operation: Callable[[str], Awaitable[T]]) -> T:
         token = await self._token()
         try:
             return await operation(token.text)

@@ -17,19 +17,20 @@ from airflow_knative.gateway.auth import Caller, parse_authorization
 from airflow_knative.gateway.bodies import read_json_body
 from airflow_knative.gateway.failures import failed_tasks, summary
 from airflow_knative.gateway.identifiers import checked_dag_id, checked_run_id, parse_idempotency_key
+from airflow_knative.gateway.patience import Patience
 from airflow_knative.gateway.payload import compact, parse_input
 from airflow_knative.gateway.preferences import parse_prefer
 from airflow_knative.gateway.problems import ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from starlette.requests import Request
     from starlette.types import Receive
 
     from airflow_knative.gateway.accesslog import CallRecord
     from airflow_knative.gateway.airflow import Airflow
-    from airflow_knative.gateway.auth import TokenCache
+    from airflow_knative.gateway.auth import Basic, Bearer, TokenCache
     from airflow_knative.gateway.deadlines import Deadlines
     from airflow_knative.gateway.outputs import Outputs
     from airflow_knative.gateway.runs import Run, Runner
@@ -75,7 +76,7 @@ class Calls:
 
     async def run_workflow(self, request: Request) -> Response:
         """Answer `POST /runWorkflow/<dag_id>`."""
-        caller = self._caller(request)
+        credentials = _credentials(request)
         record = record_of(request)
         dag_id = record.dag_id = checked_dag_id(request.path_params["dag_id"])
         if self._under_way >= self._settings.max_concurrency:
@@ -87,18 +88,19 @@ class Calls:
             )
         self._under_way += 1
         try:
-            return await self._run_workflow(request, record, caller, dag_id)
+            return await self._run_workflow(request, record, credentials, dag_id)
         finally:
             self._under_way -= 1
 
     async def show_run(self, request: Request) -> Response:
         """Answer `GET /runs/<dag_id>/<run_id>`."""
-        caller = self._caller(request)
+        credentials = _credentials(request)
         record = record_of(request)
         dag_id = record.dag_id = checked_dag_id(request.path_params["dag_id"])
         run_id = record.run_id = checked_run_id(dag_id, request.path_params["run_id"])
         limit = self._settings.airflow_timeout
         until = asyncio.get_running_loop().time() + limit
+        caller = Caller(credentials, self._tokens, self._patience(until=until))
         try:
             with _airflow_errors():
                 async with self._deadlines.until(until):
@@ -129,18 +131,22 @@ class Calls:
             shown["failed_tasks"] = tasks
         return run, shown
 
-    async def _run_workflow(self, request: Request, record: CallRecord, caller: Caller, dag_id: str) -> Response:
+    async def _run_workflow(
+        self, request: Request, record: CallRecord, credentials: Basic | Bearer, dag_id: str
+    ) -> Response:
         began = asyncio.get_running_loop().time()
         preferences = parse_prefer(request.headers.getlist("prefer"))
         key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
         data = parse_input(await read_json_body(request, limit=self._settings.max_body_bytes))
-        with _airflow_errors():
-            run = await self._runner.start(caller, dag_id, data, key)
-        record.run_id = run.run_id
         limit = self._settings.wait_timeout
         if preferences.wait is not None:
             limit = min(limit, preferences.wait)
             preferences = preferences._replace(wait=int(limit))
+        # Nothing cuts the start of a run short, for then nobody would know whether there is one: patience has an end.
+        patience = self._patience(until=began + limit, hung_up=request.is_disconnected)
+        with _airflow_errors():
+            run = await self._runner.start(Caller(credentials, self._tokens, patience), dag_id, data, key)
+        record.run_id = run.run_id
         headers = {RUN_ID_HEADER: run.run_id}
         if (applied := preferences.applied()) is not None:
             headers["preference-applied"] = applied
@@ -148,6 +154,7 @@ class Calls:
             headers[REPLAYED_HEADER] = "true"
         if preferences.respond_async and preferences.wait is None:
             return _accepted(run, headers)
+        caller = Caller(credentials, self._tokens, self._patience())
         try:
             with _airflow_errors(run):
                 async with _while_connected(request.receive), self._deadlines.until(began + limit):
@@ -164,8 +171,10 @@ class Calls:
             "run-failed", summary(run, tasks), headers=headers, **run.location, state=run.state, failed_tasks=tasks
         )
 
-    def _caller(self, request: Request) -> Caller:
-        return Caller(parse_authorization(request.headers.get("authorization")), self._tokens)
+    def _patience(
+        self, *, until: float | None = None, hung_up: Callable[[], Awaitable[bool]] | None = None
+    ) -> Patience:
+        return Patience(self._settings.airflow_patience, self._deadlines, until, hung_up)
 
     def _gave_up(self, run: Run, limit: float, headers: dict[str, str]) -> ProblemError:
         where = _location(run)
@@ -176,6 +185,10 @@ class Calls:
             return ProblemError("shutting-down", detail, headers=headers | _RETRY_AFTER, **members)
         detail = f"Run {run.run_id!r} of workflow {run.dag_id!r} has not ended within {limit:g} s. {goes_on}"
         return ProblemError("wait-ended", detail, headers=headers, **members)
+
+
+def _credentials(request: Request) -> Basic | Bearer:
+    return parse_authorization(request.headers.get("authorization"))
 
 
 @asynccontextmanager

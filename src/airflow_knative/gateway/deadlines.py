@@ -30,19 +30,18 @@ class Deadlines:
             return
         self._drain_at = asyncio.get_running_loop().time() + grace
         for timeout in self._active:
-            timeout.reschedule(self._earlier(timeout.when()))
+            timeout.reschedule(self._drain_at if (when := timeout.when()) is None else self.earlier(when))
 
     @asynccontextmanager
     async def until(self, when: float) -> AsyncIterator[None]:
         """Raise TimeoutError if the body is not done at that time of the event loop's clock."""
-        async with asyncio.timeout_at(self._earlier(when)) as timeout:
+        async with asyncio.timeout_at(self.earlier(when)) as timeout:
             self._active.add(timeout)
             try:
                 yield
             finally:
                 self._active.discard(timeout)
 
-    def _earlier(self, when: float | None) -> float | None:
-        if self._drain_at is None:
-            return when
-        return self._drain_at if when is None else min(when, self._drain_at)
+    def earlier(self, when: float) -> float:
+        """Return this time of the event loop's clock, or the end of the process if that comes first."""
+        return when if self._drain_at is None else min(when, self._drain_at)

@@ -14,15 +14,13 @@ from airflow_knative.gateway.payload import same_value
 from airflow_knative.gateway.problems import ProblemError
 
 if TYPE_CHECKING:
-    from airflow_knative.gateway.airflow import Airflow
+    from airflow_knative.gateway.airflow import Airflow, Answer
     from airflow_knative.gateway.auth import Caller
     from airflow_knative.gateway.pace import Pace
     from airflow_knative.gateway.payload import WorkflowInput
 
 __all__ = ["Run", "Runner", "refused"]
 
-# A wait that breaks is taken up again after these pauses: an API server that is replaced is back within seconds.
-_PAUSES: Final = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 # A run that is still queued after so long may belong to a DAG that somebody paused.
 _SUSPICIOUS: Final = 2.0
 _REMEMBERED: Final = 10_000
@@ -80,11 +78,20 @@ class Runner:
         began = time.monotonic()
         run_id = new_run_id() if key is None else idempotent_run_id(await caller.identity(), dag_id, key)
         await self._ensure_unpaused(caller, dag_id)
-        replayed = False
+        replayed = sent = False
+
+        async def trigger(token: str) -> dict[str, Any]:
+            nonlocal sent
+            try:
+                return await self._airflow.trigger(token, dag_id, run_id, data.encoded)
+            except UnavailableError as error:
+                sent = sent or error.sent
+                raise
+
         try:
-            account = await self._trigger(caller, dag_id, run_id, data.encoded)
+            account = await caller.call(trigger)
         except UnavailableError as error:
-            if not error.sent:
+            if not sent:
                 raise
             detail = f"{error} Whether it has started run {run_id!r} is not known: GET /runs/{dag_id}/{run_id} tells."
             raise ProblemError(
@@ -94,8 +101,10 @@ class Runner:
             if error.status != HTTPStatus.CONFLICT:
                 raise _trigger_refused(error, dag_id) from error
             account = await self._account(caller, dag_id, run_id)
-            replayed = key is not None
-            if not same_value(account.get("conf"), {"data": data.value}):
+            # After a trigger whose answer was lost this is most likely the run that it started. One that another call
+            # with the key started just then looks the same, and is the run of this key, too.
+            replayed = key is not None and not sent
+            if key is not None and not same_value(account.get("conf"), {"data": data.value}):
                 raise ProblemError(
                     "idempotency-key-reused",
                     f"This Idempotency-Key has started run {run_id!r} of {dag_id!r} with another input. "
@@ -140,17 +149,10 @@ class Runner:
             self._pace.learn(run.dag_id, time.monotonic() - run.started)
 
     async def _watch(self, caller: Caller, run: Run) -> None:
-        failures = 0
         while True:
             try:
                 if await self._watch_once(caller, run):
                     return
-                failures = 0
-            except UnavailableError:
-                if failures == len(_PAUSES):
-                    raise
-                await asyncio.sleep(_PAUSES[failures])
-                failures += 1
             except RefusedError as error:
                 raise refused(error, f"wait for run {run.run_id!r} of {run.dag_id!r}", **run.location) from error
             if run.state == "queued" and time.monotonic() - run.started > _SUSPICIOUS:
@@ -159,6 +161,7 @@ class Runner:
     async def _watch_once(self, caller: Caller, run: Run) -> bool:
         """Wait with one interval, for as long as that is the right one. Return whether the run has ended."""
         age = time.monotonic() - run.started
+        interval = self._pace.interval(age)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as lease:
@@ -169,28 +172,23 @@ class Runner:
                         # It counts from the first answer on: a slow one must not be asked for again and again.
                         lease.reschedule(loop.time() + self._pace.lease(age))
 
-                answer = await caller.call(
-                    lambda token: self._airflow.wait(
-                        token, run.dag_id, run.run_id, interval=self._pace.interval(age), seen=seen
-                    )
-                )
+                async def wait(token: str) -> Answer | None:
+                    try:
+                        return await self._airflow.wait(token, run.dag_id, run.run_id, interval=interval, seen=seen)
+                    except UnavailableError:
+                        if lease.when() is None:
+                            raise
+                    # Airflow was there. If it is away now, patience with that begins at the next wait.
+                    await asyncio.sleep(interval)
+                    return None
+
+                answer = await caller.call(wait)
         except TimeoutError:
+            return False
+        if answer is None:
             return False
         run.state, run.results, run.wrapped = answer
         return True
-
-    async def _trigger(self, caller: Caller, dag_id: str, run_id: str, data: bytes) -> dict[str, Any]:
-        async def trigger(token: str) -> dict[str, Any]:
-            return await self._airflow.trigger(token, dag_id, run_id, data)
-
-        try:
-            return await caller.call(trigger)
-        except UnavailableError as error:
-            if not error.lost:
-                raise
-        # An idle connection that Airflow closed just then, most likely. The run id makes sending it again safe: if the
-        # run was started after all, Airflow says that it exists.
-        return await caller.call(trigger)
 
     async def _account(self, caller: Caller, dag_id: str, run_id: str) -> dict[str, Any]:
         try:

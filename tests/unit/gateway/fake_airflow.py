@@ -81,7 +81,7 @@ class FakeAirflow:
         self._runner: web.AppRunner | None = None
         self._changed = asyncio.Event()
 
-    async def start(self) -> None:
+    async def start(self, port: int = 0) -> None:
         app = web.Application(middlewares=[self._middleware], client_max_size=2**26)
         dag, run = "/api/v2/dags/{dag}", "/api/v2/dags/{dag}/dagRuns/{run}"
         instance = run + "/taskInstances/{task}"
@@ -102,7 +102,7 @@ class FakeAirflow:
         )
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from airflow_knative.gateway import runs
+from airflow_knative.gateway import patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import httpx
 
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.asyncio
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(patience, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.02)
 
 
 def text(status: int, body: str = "<html>oops</html>") -> Callable[[web.Request], web.Response]:
@@ -46,8 +47,20 @@ def drop_first() -> Callable[[web.Request], web.Response | None]:
     return answer
 
 
+def act_and_drop_first(airflow: FakeAirflow) -> Callable[[web.Request], Awaitable[web.Response | None]]:
+    """Start the first run that is asked for, and lose the answer."""
+    first = drop_first()
+
+    async def answer(request: web.Request) -> web.Response | None:
+        if airflow.count("/dagRuns") == 1:
+            await airflow._trigger(request)
+        return first(request)
+
+    return answer
+
+
 async def test_airflow_is_away(connect: Connect, problem: Check) -> None:
-    client = await connect(airflow_url="http://127.0.0.1:1")
+    client = await connect(airflow_url="http://127.0.0.1:1", airflow_patience=0.1)
     for call in (client.post("/runWorkflow/avg", json={"input": [1]}), client.get("/runs/avg/x")):
         response = await call
         document = problem(response, 503, "airflow-unavailable")
@@ -61,6 +74,7 @@ async def test_airflow_is_away(connect: Connect, problem: Check) -> None:
         ("token", (500, "boom"), (502, "airflow-error")),
         ("token", (201, "{}"), (502, "airflow-error")),
         ("token", (201, "[]"), (502, "airflow-error")),
+        ("token", (502, "bad gateway"), (503, "airflow-unavailable")),
         ("token", (503, "wait"), (503, "airflow-unavailable")),
         ("avg", (200, "<html>"), (502, "airflow-error")),
         ("avg", (200, "{}"), (502, "airflow-error")),
@@ -75,7 +89,7 @@ async def test_airflow_is_away(connect: Connect, problem: Check) -> None:
     ],
 )
 async def test_answers_that_cannot_be_used(
-    client: httpx.AsyncClient,
+    connect: Connect,
     airflow: FakeAirflow,
     problem: Check,
     *,
@@ -83,6 +97,7 @@ async def test_answers_that_cannot_be_used(
     answer: tuple[int, str],
     kind: tuple[int, str],
 ) -> None:
+    client = await connect(airflow_patience=0.1)
     airflow.overrides[path] = text(*answer)
     document = problem(await client.post("/runWorkflow/avg", json={"input": [1]}), *kind)
     if path == "wait":
@@ -95,23 +110,26 @@ async def test_a_trigger_whose_connection_broke_is_sent_again(client: httpx.Asyn
     assert len(airflow.runs) == 1
 
 
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "order-17"}])
 async def test_a_trigger_whose_answer_was_lost_starts_no_second_run(
-    client: httpx.AsyncClient, airflow: FakeAirflow
+    client: httpx.AsyncClient, airflow: FakeAirflow, headers: dict[str, str]
 ) -> None:
-    lost: list[web.Request] = []
-
-    async def answer(request: web.Request) -> web.Response | None:
-        if lost:
-            return None
-        lost.append(request)
-        await airflow._trigger(request)
-        return drop(request)
-
-    airflow.overrides["dagRuns"] = answer
-    response = await client.post("/runWorkflow/avg", json={"input": [1]})
+    airflow.overrides["dagRuns"] = act_and_drop_first(airflow)
+    response = await client.post("/runWorkflow/avg", json={"input": [1]}, headers=headers)
     assert response.json() == {"output": 1.0}
     assert "idempotency-replayed" not in response.headers
     assert len(airflow.runs) == 1
+    assert airflow.count("/dagRuns") == 2
+
+
+async def test_a_lost_answer_does_not_let_a_key_be_used_for_another_input(
+    client: httpx.AsyncClient, airflow: FakeAirflow, problem: Check
+) -> None:
+    headers = {"idempotency-key": "order-17"}
+    await client.post("/runWorkflow/avg", json={"input": [1]}, headers=headers)
+    airflow.overrides["dagRuns"] = drop_first()
+    response = await client.post("/runWorkflow/avg", json={"input": [2]}, headers=headers)
+    problem(response, 422, "idempotency-key-reused")
 
 
 async def test_a_trigger_that_takes_too_long_names_the_run(
@@ -145,11 +163,13 @@ async def test_a_token_that_expired_while_waiting_is_replaced(client: httpx.Asyn
     assert airflow.count("/auth/token") == 2
 
 
-async def test_readiness(client: httpx.AsyncClient, airflow: FakeAirflow, problem: Check) -> None:
+async def test_readiness(connect: Connect, airflow: FakeAirflow, problem: Check) -> None:
+    client = await connect(airflow_patience=3600)
     assert (await client.get("/readyz")).json() == {"status": "ready"}
-    airflow.overrides["version"] = text(500)
+    airflow.overrides["version"] = text(503)
     assert (await client.get("/readyz")).status_code == 200  # asked at most once a second
     client.gateway._ready_at -= 2
+    # A probe tells how it is now: it has no patience.
     problem(await client.get("/readyz"), 503, "airflow-unavailable")
     assert (await client.get("/healthz")).json() == {"status": "alive"}
 
