@@ -85,6 +85,7 @@ _BY_NAME: Final[dict[str, dict[str, Any]]] = {
     **dict.fromkeys(("containerConcurrency",), _SLOTS),
     **dict.fromkeys(("replicas", "minScale", "initialScale"), _COUNT),
     **dict.fromkeys(("maxScale", "timeoutSeconds", "waitTimeoutSeconds", "maxRevisionTimeoutSeconds"), _POSITIVE),
+    "airflowPatienceSeconds": _COUNT,
     **dict.fromkeys(("minReplicaCount", "maxReplicaCount"), _POSITIVE),
     **dict.fromkeys(("retentionDays", "frequencyMinutes"), _POSITIVE),
     **dict.fromkeys(("uid", "gid"), _POSITIVE),

@@ -91,7 +91,11 @@ EVERYTHING: Object = {
         "extraInitContainers": [{"name": "first", "image": "registry.example/first:1"}],
         "env": [{"name": "A", "value": "1"}],
     },
-    "gateway": {"clusterLocal": True, "env": [{"name": "AIRFLOW_KNATIVE_GATEWAY_UNPAUSE", "value": "false"}]},
+    "gateway": {
+        "clusterLocal": True,
+        "airflowPatienceSeconds": 45,
+        "env": [{"name": "AIRFLOW_KNATIVE_GATEWAY_UNPAUSE", "value": "false"}],
+    },
     "postgresql": {"args": ["-c", "max_connections=200"]},
 }
 

@@ -140,6 +140,7 @@ def test_the_gateway_starts_with_what_it_is_given(chart: Chart) -> None:
     assert str(settings.airflow_url).rstrip("/") == "http://airflow-api-server.flows.svc.cluster.local:8080"
     assert settings.wait_timeout < spec["timeoutSeconds"]
     assert settings.max_concurrency == spec["containerConcurrency"]
+    assert settings.airflow_patience == 45
     assert settings.unpause is False
 
 
