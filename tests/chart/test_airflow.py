@@ -11,6 +11,7 @@ import pytest
 import yaml
 from airflow.configuration import conf
 
+from airflow_knative import migrations
 from airflow_knative.executor.kubernetes import Cluster
 from airflow_knative.provider import get_provider_info
 
@@ -117,9 +118,19 @@ def test_values_change_probes_and_leave_the_rest_of_them(chart: Chart) -> None:
 
 
 def test_parts_wait_for_the_migration(chart: Chart) -> None:
-    for name in PARTS:
-        (wait,) = pods(chart.render({}))[name]["spec"]["initContainers"]
-        assert wait["args"][:2] == ["db", "check-migrations"]
+    found = {**pods(chart.render({})), "job": _job(chart, {}, "create-user")}
+    for name in (*PARTS, "job"):
+        (wait,) = found[name]["spec"]["initContainers"]
+        assert wait["command"] == ["python", "-m", migrations.__name__]
+        assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" in environment(wait)
+
+
+def test_nothing_in_the_configuration_makes_the_wait_for_the_migration_a_costly_one(
+    chart: Chart, tmp_path: Path
+) -> None:
+    file = tmp_path / "airflow.cfg"
+    file.write_text(chart.one({}, "ConfigMap", "airflow-config")["data"]["airflow.cfg"])
+    assert migrations.wanted_heads({"AIRFLOW_CONFIG": str(file)})
 
 
 def test_the_migration_installs_the_wake_up_unless_it_is_off(chart: Chart) -> None:

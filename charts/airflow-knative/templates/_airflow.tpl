@@ -99,8 +99,7 @@ spec:
     - name: wait-for-airflow-migrations
       image: {{ include "airflow-knative.image" (list $root "airflow") }}
       imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
-      command: [airflow]
-      args: [db, check-migrations, --migration-wait-timeout, "600"]
+      command: [python, -m, airflow_knative.migrations]
       {{- include "airflow-knative.airflowEnvFrom" $root | nindent 6 }}
       env:
         {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow import settings
-from psycopg2 import Error as PsycopgError  # type: ignore[attr-defined]
+from psycopg2 import Error as PsycopgError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
