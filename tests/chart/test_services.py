@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import yaml
+from airflow.configuration import conf
 
 from airflow_knative.executor.endpoints_kubernetes import read_service
 from airflow_knative.gateway.settings import Settings as GatewaySettings
@@ -14,9 +19,6 @@ from airflow_knative.wire import keys
 from airflow_knative.worker.settings import WorkerSettings
 
 from .rendering import EVERYTHING, WORKFLOWS, Chart, Object, environment
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _knative(chart: Chart, values: Object) -> dict[str, Object]:
@@ -71,6 +73,93 @@ def test_a_worker_starts_with_what_it_is_given(chart: Chart) -> None:
     given = {**environment(container), "K_SERVICE": "airflow-worker-etl-load", "PORT": "8080"}
     settings = WorkerSettings.from_environment(given)
     assert (settings.dag_id, settings.task_id, settings.slots) == ("Etl", "load", 2)
+
+
+def _settings(chart: Chart, values: Object) -> Object:
+    """Airflow's settings of a worker."""
+    service = _knative(chart, {"workflows": [WORKFLOWS[1]], **values})["airflow-worker-avg"]
+    container = service["spec"]["template"]["spec"]["containers"][0]
+    names = [it["name"] for it in container["env"]]
+    assert len(names) == len(set(names))
+    return {name: value for name, value in environment(container).items() if name.startswith("AIRFLOW__")}
+
+
+def test_workers_get_what_tasks_read_of_the_configuration(chart: Chart) -> None:
+    more = {
+        "api": {"base_url": "https://{{ .Release.Name }}.example/100%"},
+        "common.io": {"xcom_objectstorage_threshold": 1048576},
+        "core": {"xcom_backend": "a.B", "default_task_retries": 2},
+        "email": {"default_email_on_retry": False},
+        "logging": {"logging_level": "DEBUG"},
+    }
+    before, after = _settings(chart, {}), _settings(chart, {"config": more})
+    assert {name: value for name, value in after.items() if name not in before} == {
+        "AIRFLOW__API__BASE_URL": "https://airflow.example/100%",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "1048576",
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "2",
+        "AIRFLOW__CORE__XCOM_BACKEND": "a.B",
+        "AIRFLOW__EMAIL__DEFAULT_EMAIL_ON_RETRY": "false",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+    }
+
+
+def test_they_get_nothing_secret_and_nothing_of_the_database(chart: Chart) -> None:
+    """Of all options that Airflow and its providers know, whatever they are set to."""
+    known = conf.configuration_description
+    refused = {("core", "fernet_key"), ("api", "secret_key"), ("api_auth", "jwt_secret")}
+    refused |= {("database", "sql_alchemy_conn"), ("database", "sql_alchemy_conn_async")}
+    mine = ("execution_api_server_url", "dags_folder", "executor")
+    config: Object = {
+        section: {option: "x" for option in found["options"] if (section, option) not in refused and option not in mine}
+        for section, found in known.items()
+        if section != "knative"
+    }
+    passed = _settings(chart, {"config": config})
+    assert len(passed) > 30
+    for section, found in known.items():
+        for option, described in found["options"].items():
+            name = f"AIRFLOW__{section.upper().replace('.', '_')}__{option.upper()}"
+            if described.get("sensitive") or section in {"database", "secrets", "api_auth", "metrics", "smtp"}:
+                assert name not in passed
+    assert not [name for name in passed if "SECRETS_BACKEND" in name or "REMOTE" in name]
+    given = {
+        **passed,
+        "K_SERVICE": "a",
+        "AIRFLOW_KNATIVE_WORKER_DAG_FILE": "a.py",
+        "AIRFLOW_KNATIVE_WORKER_DAG_ID": "a",
+    }
+    assert WorkerSettings.from_environment({**given, "AIRFLOW_KNATIVE_WORKER_PUBLIC_KEY": "/key"})
+
+
+def test_variables_of_workers_and_of_one_service_have_the_last_word(chart: Chart) -> None:
+    name = "AIRFLOW__CORE__XCOM_BACKEND"
+    values: Object = {"config": {"core": {"xcom_backend": "a.B"}}}
+    assert _settings(chart, values)[name] == "a.B"
+    assert _settings(chart, {**values, "workers": {"env": [{"name": name, "value": "c.D"}]}})[name] == "c.D"
+    own = [{**WORKFLOWS[1], "env": [{"name": name, "value": "e.F"}]}]
+    assert _settings(chart, {**values, "workflows": own})[name] == "e.F"
+
+
+def test_a_worker_stores_xcoms_where_the_configuration_says(chart: Chart, tmp_path: Path) -> None:
+    config = {
+        "core": {"xcom_backend": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"},
+        "common.io": {"xcom_objectstorage_path": f"file://{tmp_path}/store", "xcom_objectstorage_threshold": 10},
+    }
+    code = (
+        "from airflow_knative.worker.lean import import_airflow\n"
+        "import_airflow()\n"
+        "from airflow.sdk.execution_time.xcom import XCom\n"
+        "ids = {'key': 'k', 'task_id': 't', 'dag_id': 'd', 'run_id': 'r', 'map_index': -1}\n"
+        "print(XCom.serialize_value('short', **ids), XCom.serialize_value('x' * 99, **ids))\n"
+    )
+    # Neither the host's settings nor Airflow's file.
+    given = {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path), **_settings(chart, {"config": config})}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    short, stored = done.stdout.split()
+    assert short == "short"
+    assert stored.startswith(f"file://{tmp_path}/store/d/r/t/")
+    assert json.loads(Path(stored.removeprefix("file://")).read_text()) == "x" * 99
 
 
 def test_workers_mount_nothing_but_the_public_key(chart: Chart) -> None:
