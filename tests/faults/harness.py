@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import random
 import shutil
@@ -102,17 +103,20 @@ class Field:
         """Run the workflow, break a part at a moment that `seed`, `kind` and `number` choose, and judge."""
         rng = random.Random(f"{seed} {kind} {number}")  # noqa: S311
         fault = Fault(kind, number, seed, line=rng.randint(1, _LINES), delay=round(rng.uniform(0.0, 0.8), 2))
+        begun = time.monotonic()
         fault.run, ledger = self.start("ledgered")
-        deadline = time.monotonic() + 60
+        deadline = begun + 60
         while len(read(ledger)) < fault.line and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(fault.delay)
+        fault.load = round(os.getloadavg()[0], 1)
         struck = time.monotonic()
         fault.hit = KINDS[kind].strike(self.stack, self.proxy, rng)
         ended = self.wait("ledgered", fault.run)
         fault.recovery = round(time.monotonic() - struck, 1)
         self.settle()
         fault.judgement = judge(self.stack, "ledgered", fault.run, ledger, ended=ended)
+        fault.took = round(time.monotonic() - begun, 1)
         return fault
 
 
@@ -124,13 +128,14 @@ class _Series:
         self._todo: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
         for one in todo:
             self._todo.put(one)
-        self._seed, self._until = seed, until
+        self._seed, self._until, self._instances = seed, until, 1
         self._report = report
         self.path = report / "records.jsonl"
         self._lock = threading.Lock()
 
     def run(self, instances: int) -> None:
         """See it through."""
+        self._instances = instances
         threads = [threading.Thread(target=self._on_one_instance_after_the_other) for _ in range(instances)]
         for thread in threads:
             thread.start()
@@ -162,6 +167,7 @@ class _Series:
             self._keep(field, fault)
 
     def _keep(self, field: Field, fault: Fault) -> None:
+        fault.instances = self._instances
         with self._lock:
             records.append(self.path, fault)
             sys.stdout.write(json.dumps(fault.record()) + "\n")

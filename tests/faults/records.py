@@ -34,6 +34,12 @@ class Fault:
     recovery: float = 0.0
     """From the strike to the end of the run."""
     judgement: Judgement = field(default_factory=Judgement)
+    took: float = 0.0
+    """From the start of its run until it was judged."""
+    instances: int = 1
+    """Broken at the same time on the same machine."""
+    load: float = 0.0
+    """The machine's load average over the minute before the strike."""
 
     @property
     def is_clean(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -135,11 +137,18 @@ def main() -> int:
     outcomes: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name, Field(Path(name)) as field:
         for scenario in [only for _ in range(options.count) for only in options.only]:
-            outcomes.append({"scenario": scenario, **SCENARIOS[scenario](field, rng)})
-            sys.stdout.write(json.dumps(outcomes[-1]) + "\n")
+            begun, load = time.monotonic(), round(os.getloadavg()[0], 1)
+            outcome = {"scenario": scenario, "seed": options.seed, **SCENARIOS[scenario](field, rng)}
+            outcomes.append({**outcome, "load": load, "took": round(time.monotonic() - begun, 1)})
+            line = json.dumps(outcomes[-1]) + "\n"
+            sys.stdout.write(line)
             sys.stdout.flush()
-            report = json.dumps({"seed": options.seed, "runs": outcomes}, indent=1)
-            (options.report / "scenarios.json").write_text(report)
+            with (options.report / "scenarios.jsonl").open("a") as kept:
+                kept.write(line)
+            if not _is_clean(outcomes[-1]):
+                shutil.copytree(
+                    field.stack.state / "logs", options.report / scenario.replace(" ", "-"), dirs_exist_ok=True
+                )
     return 0 if all(_is_clean(one) for one in outcomes) else 1
 
 
