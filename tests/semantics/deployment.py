@@ -97,6 +97,9 @@ class Deployment:
             AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL="300",
             AIRFLOW__CORE__EXECUTOR="airflow_knative.executor.KnativeExecutor,LocalExecutor",
             AIRFLOW__CORE__PARALLELISM="8",
+            # LocalExecutor's tasks import their DAG each: one that takes too long on a busy machine is rescheduled.
+            AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="300",
+            AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT="300",
             AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
             AIRFLOW__CORE__XCOM_BACKEND="airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
             AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH=f"file://{self.folder}/xcoms",
