@@ -105,8 +105,8 @@ def workers_killed(field: Field, rng: random.Random) -> dict[str, Any]:
     run_id, ledger = field.start("thousand", count=1000, seconds=0.2)
     kills = 0
     eventually(lambda: _started(ledger) > 0, within=_LIMIT)
-    while field.stack.api(f"dags/thousand/dagRuns/{run_id}")["state"] == "running":
-        time.sleep(rng.uniform(10.0, 20.0))
+    deadline = time.monotonic() + _LIMIT
+    while not field.wait("thousand", run_id, within=rng.uniform(10.0, 20.0)) and time.monotonic() < deadline:
         for victim in parts.find(field.stack, "worker")[:1]:
             victim.kill()
             kills += 1
@@ -137,19 +137,28 @@ def main() -> int:
     outcomes: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name, Field(Path(name)) as field:
         for scenario in [only for _ in range(options.count) for only in options.only]:
-            begun, load = time.monotonic(), round(os.getloadavg()[0], 1)
-            outcome = {"scenario": scenario, "seed": options.seed, **SCENARIOS[scenario](field, rng)}
-            outcomes.append({**outcome, "load": load, "took": round(time.monotonic() - begun, 1)})
-            line = json.dumps(outcomes[-1]) + "\n"
+            with _logs_kept(field, options.report / scenario.replace(" ", "-")) as outcome:
+                begun, load = time.monotonic(), round(os.getloadavg()[0], 1)
+                outcome.update({"scenario": scenario, "seed": options.seed, **SCENARIOS[scenario](field, rng)})
+                outcome.update({"load": load, "took": round(time.monotonic() - begun, 1)})
+            outcomes.append(outcome)
+            line = json.dumps(outcome) + "\n"
             sys.stdout.write(line)
             sys.stdout.flush()
             with (options.report / "scenarios.jsonl").open("a") as kept:
                 kept.write(line)
-            if not _is_clean(outcomes[-1]):
-                shutil.copytree(
-                    field.stack.state / "logs", options.report / scenario.replace(" ", "-"), dirs_exist_ok=True
-                )
     return 0 if all(_is_clean(one) for one in outcomes) else 1
+
+
+@contextmanager
+def _logs_kept(field: Field, folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield an outcome to be filled in; unless it is a clean one then, keep the instance's logs in `folder`."""
+    outcome: dict[str, Any] = {}
+    try:
+        yield outcome
+    finally:
+        if not (outcome and _is_clean(outcome)):
+            shutil.copytree(field.stack.state / "logs", folder, dirs_exist_ok=True)
 
 
 def _is_clean(outcome: dict[str, Any]) -> bool:
