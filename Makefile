@@ -36,7 +36,7 @@ setup-ansible: $(READY_ANSIBLE) ## Install Ansible beside it, which installs clu
 demo: $(READY) ## Run a workflow through the gateway on this machine; KEEP=1 leaves it up
 	@KEEP=$(KEEP) scripts/demo.sh
 
-test: lint unit chart local-e2e fuzz ## Run every check that needs no cluster
+test: lint unit chart local-e2e semantics fuzz ## Run every check that needs no cluster
 
 lint: $(READY) $(READY_ANSIBLE) ## Check style, types, YAML, roles and playbooks, and that the lock fits
 	$(BIN)/ruff check
