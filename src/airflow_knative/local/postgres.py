@@ -32,8 +32,6 @@ _SETTINGS: Final = {
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "64MB",
-    # A crash of the machine may lose the last half second of commits, never the database's integrity.
-    "synchronous_commit": "off",
     # Nothing replicates from it.
     "wal_level": "minimal",
     "max_wal_senders": "0",

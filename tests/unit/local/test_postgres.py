@@ -4,8 +4,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
@@ -68,3 +69,34 @@ def test_data_of_another_version_is_refused(root: Path) -> None:
     (paths.postgres / "PG_VERSION").write_text("9\n")
     with pytest.raises(LocalError, match="PostgreSQL 9"):
         Postgres(paths, "x").check_version()
+
+
+def test_what_was_committed_survives_a_killed_server(root: Path) -> None:
+    paths = StatePaths(root / "state")
+    paths.create()
+    postgres = Postgres(paths, "password")
+    subprocess.run(postgres.initdb_command(), preexec_fn=postgres.setup(), check=True, capture_output=True, cwd=root)
+    postgres.discard_password_file()
+    with _served(postgres, root, signal.SIGKILL) as connection, connection.cursor() as cursor:
+        cursor.execute("create table kept (number integer)")
+        for number in range(100):  # each a commit of its own
+            cursor.execute("insert into kept values (%s)", [number])
+    with _served(postgres, root, signal.SIGINT) as connection, connection.cursor() as cursor:
+        cursor.execute("select count(*) from kept")
+        assert cursor.fetchone() == (100,)
+
+
+@contextmanager
+def _served(postgres: Postgres, root: Path, end: signal.Signals) -> Iterator[Any]:
+    """Yield a connection to a server that gets the signal `end` right afterwards."""
+    with (root / "log").open("a") as log:
+        server = subprocess.Popen(postgres.command, preexec_fn=postgres.setup(), stderr=log, cwd=root)  # noqa: PLW1509
+    try:
+        until(lambda: postgres.is_ready(server.pid))
+        connection = psycopg2.connect(postgres.url.replace("+psycopg2", ""))
+        connection.autocommit = True
+        yield connection
+    finally:
+        server.send_signal(end)
+        server.wait()
+    connection.close()
