@@ -67,9 +67,11 @@ def _each(processes: list[psutil.Process], verb: str) -> None:
 
 
 _LOSES_A_WORKER: Final = frozenset({"activator", "worker", "worker front", "worker slot", "task process"})
-# A stream that ends while its worker goes on costs nothing; one whose end was under way may.
+# What breaks while a worker goes on costs nothing: it reports by itself. A request that may have got to a worker, and
+# need not be claimed there, is never sent again: dropped before, it is a lost worker's.
+_LOSES_A_REQUEST: Final = "drop"
 KINDS: Final = {
     **{f"{part} killed": Kind(part, "kill", may_retry=part in _LOSES_A_WORKER) for part in parts.PARTS},
     **{f"{part} stopped for a while": Kind(part, "pause", may_retry=False) for part in parts.PARTS},
-    **{name: Kind("proxy", trouble, may_retry=False) for name, trouble in TROUBLES.items()},
+    **{name: Kind("proxy", trouble, may_retry=trouble == _LOSES_A_REQUEST) for name, trouble in TROUBLES.items()},
 }
