@@ -104,7 +104,8 @@ def _known(given: Given, options: Options) -> Iterator[str]:
     """Variables that nothing reads: misspelt, or of a role that has no such one."""
     prefixes = {name.partition("_")[0] for name in options}
     for name in sorted(given):
-        if name in options or name.startswith("ansible_"):
+        # What a role has noted stands beside the inventory's where playbooks follow each other.
+        if name in options or name.startswith(("ansible_", "_")):
             continue
         prefix, _, end = name.partition("_")
         if prefix in prefixes:
