@@ -120,6 +120,15 @@ def _known(given: Given, options: Options) -> Iterator[str]:
         yield f"{name} is set, and nothing reads a variable of this name; there are {has}. {mend}"
 
 
+def _plain(value: object) -> object:
+    """A value without Ansible's templating, of which a copy drags along every fact of every host: minutes of them."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    return value
+
+
 def _fits(spec: Mapping[str, Any], value: object) -> bool:
     kind = spec["type"]
     if kind in ("list", "dict"):  # Ansible would take text and split it; roles do not
@@ -128,7 +137,7 @@ def _fits(spec: Mapping[str, Any], value: object) -> bool:
             return False
     elif isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
         return False
-    return not ArgumentSpecValidator({"it": dict(spec)}).validate({"it": value}).error_messages
+    return not ArgumentSpecValidator({"it": dict(spec)}).validate({"it": _plain(value)}).error_messages
 
 
 def _types(given: Given, options: Options) -> Iterator[str]:
