@@ -315,7 +315,21 @@ class Airflow:
             raise UnavailableError(message, sent=True, again=status in _AWAY)
         if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise RefusedError(status, reason)
-        raise BrokenError(f"Airflow at {self._base} answered {status}: {reason}")
+        message = f"Airflow at {self._base} answered {status}: {reason}"
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and not await self._has_its_database():
+            raise UnavailableError(f"{message}. It has lost its database.", sent=True, again=True)
+        raise BrokenError(message)
+
+    async def _has_its_database(self) -> bool:
+        """Return whether Airflow reaches its database: a 500 for that looks like one for a fault of its own."""
+        try:
+            async with self._session.get(
+                URL(f"{self._api}/monitor/health", encoded=True), timeout=self._plain_timeout, allow_redirects=False
+            ) as response:
+                health = await response.json()
+            return bool(health["metadatabase"]["status"] != "unhealthy")
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
+            return True
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         nowhere = f"No connection to Airflow at {self._base}"

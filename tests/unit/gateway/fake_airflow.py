@@ -73,6 +73,7 @@ class FakeAirflow:
         self.token_delay = 0.0
         self.token_lifetime = 3600.0
         self.take_tokens = True
+        self.database = True
         self.refusal = 401
         self.overrides: dict[str, Callable[[web.Request], Any]] = {}
         """What to answer instead, by the last part of the path; None lets the call through."""
@@ -88,6 +89,7 @@ class FakeAirflow:
         app.add_routes(
             [
                 web.get("/api/v2/version", self._version),
+                web.get("/api/v2/monitor/health", self._health),
                 web.post("/auth/token", self._token),
                 web.get(dag, self._show_dag),
                 web.patch(dag, self._patch_dag),
@@ -165,6 +167,9 @@ class FakeAirflow:
 
     async def _version(self, _request: web.Request) -> web.Response:
         return web.json_response({"version": "3.3.2", "git_version": None})
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.json_response({"metadatabase": {"status": "healthy" if self.database else "unhealthy"}})
 
     async def _token(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 from starlette.requests import ClientDisconnect
 
 from airflow_knative.gateway import patience
@@ -12,8 +13,6 @@ from airflow_knative.gateway.deadlines import Deadlines
 from airflow_knative.gateway.patience import Patience
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from .conftest import Check, Connect
     from .fake_airflow import FakeAirflow
 
@@ -200,6 +199,33 @@ async def test_airflow_goes_after_it_has_started_the_run(
     await outage.end()
     assert (await call).json() == {"output": 1.5}
     assert len(airflow.runs) == 1
+
+
+@pytest.mark.parametrize("path", ["token", "avg", "dagRuns", "wait"])
+async def test_airflow_loses_its_database_and_has_it_back(
+    connect: Connect, airflow: FakeAirflow, refused: asyncio.Event, path: str
+) -> None:
+    client = await connect()
+    airflow.database = False
+
+    def lost(_request: web.Request) -> web.Response | None:
+        return None if airflow.database else web.Response(status=500, text="Internal Server Error")
+
+    airflow.overrides[path] = lost
+    call = asyncio.create_task(client.post("/runWorkflow/avg", json={"input": [1, 2]}))
+    await refused.wait()
+    airflow.database = True
+    assert (await call).json() == {"output": 1.5}
+    assert len(airflow.runs) == 1
+
+
+async def test_an_airflow_without_a_database_is_away(connect: Connect, airflow: FakeAirflow, problem: Check) -> None:
+    client = await connect(airflow_patience=0.1)
+    airflow.database = False
+    airflow.overrides["dagRuns"] = lambda _: web.Response(status=500, text="Internal Server Error")
+    response = await client.post("/runWorkflow/avg", json={"input": [1]})
+    assert "lost its database" in problem(response, 503, "airflow-unavailable")["detail"]
+    assert response.headers["retry-after"] == "1"
 
 
 async def test_a_run_is_shown_when_airflow_is_back(
