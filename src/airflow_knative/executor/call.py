@@ -111,7 +111,8 @@ class Call:
         except NotRunnableError as error:
             self.is_exposed = False
             if error.state == "running" and self._message.get("again"):
-                return await self._context.watch(self._owner)
+                with TaskLog(self._message["workload"]["log_path"]) as log:
+                    return await self._watch(log)
             return Result(Outcome.SETTLED)
         self._stages["running"] = time.time()
         self._context.beating[self.ti_id] = self
@@ -179,11 +180,15 @@ class Call:
         if isinstance(error, BrokenOffError):
             log.event("warning", f"{error} Waiting for its worker to report by itself.")
             self._context.beating.pop(self.ti_id, None)
-            result = await self._context.watch(self._owner)
-            if result.outcome is Outcome.FAILED:
-                log.event("error", result.reason or "")
-            return result
+            return await self._watch(log)
         return await self._fail(str(error), log)
+
+    async def _watch(self, log: TaskLog) -> Result:
+        """Wait for what a worker that nobody listens to reports by itself, or for the end of its time."""
+        result = await self._context.watch(self._owner)
+        if result.outcome is Outcome.FAILED:
+            log.event("error", result.reason or "")
+        return result
 
     async def _conclude(self, log: TaskLog) -> Result:
         """After a whole answer: is the task instance's state settled?"""

@@ -728,6 +728,8 @@ async def test_a_call_again_follows_what_its_predecessor_started(stage: Stage) -
     stage.database.last_heartbeat = datetime.now(UTC)
     result = await asyncio.wait_for(stage.call(again=True).run(), 30)
     assert result.outcome is Outcome.FAILED  # its worker never reported
+    assert result.reason
+    assert json.loads(stage.log.splitlines()[-1])["event"] == result.reason
     assert stage.requests == []
 
 
