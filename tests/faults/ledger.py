@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import httpx
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.local.stack import Stack
-
-__all__ = ["Judgement", "Line", "judge", "read"]
+__all__ = ["Instance", "Judgement", "Line", "judge", "read"]
 
 _DONE = {"success", "failed", "upstream_failed", "skipped"}
 RETRIES = {"each": 3, "stubborn": 3, "one": 3}
 """Of the tasks that have any."""
+
+
+class Instance(Protocol):
+    """Airflow's API and its gateway, wherever they run."""
+
+    gateway: httpx.Client
+    airflow: httpx.Client
+
+    def api(self, path: str) -> Any:
+        """GET something from Airflow's API."""
 
 
 class Line(NamedTuple):
@@ -53,7 +61,7 @@ def read(path: Path) -> list[Line]:
     return [Line(*line.split()) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def judge(stack: Stack, dag_id: str, run_id: str, path: Path, *, ended: bool) -> Judgement:
+def judge(instance: Instance, dag_id: str, run_id: str, path: Path, *, ended: bool) -> Judgement:
     """Compare a run's ledger with its task instances, their XComs and the run's output."""
     found, lines = Judgement(), read(path)
     if not ended:
@@ -61,9 +69,9 @@ def judge(stack: Stack, dag_id: str, run_id: str, path: Path, *, ended: bool) ->
     _judge_executions(lines, found)
     done = {line[1:4] for line in lines if line.what == "end"}
     base = f"dags/{dag_id}/dagRuns/{run_id}"
-    for ti in _task_instances(stack, base):
-        _judge_task_instance(stack, base, ti, done, found)
-    answer = stack.gateway.get(f"/runs/{dag_id}/{run_id}").json()
+    for ti in _task_instances(instance, base):
+        _judge_task_instance(instance, base, ti, done, found)
+    answer = instance.gateway.get(f"/runs/{dag_id}/{run_id}").json()
     if answer.get("state") == "success" and dag_id == "ledgered" and answer.get("output") != 100:
         found.lost.append(f"the run's output: {answer}")
     return found
@@ -89,17 +97,17 @@ def _judge_executions(lines: list[Line], found: Judgement) -> None:
                 found.overlapped.append(f"{task}[{index}] try {end.tried}")
 
 
-def _task_instances(stack: Stack, base: str) -> list[dict[str, Any]]:
+def _task_instances(instance: Instance, base: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
-        page = stack.api(f"{base}/taskInstances?limit=100&offset={len(found)}")["task_instances"]
+        page = instance.api(f"{base}/taskInstances?limit=100&offset={len(found)}")["task_instances"]
         found += page
         if len(page) < 100:
             return found
 
 
 def _judge_task_instance(
-    stack: Stack, base: str, ti: dict[str, Any], done: set[tuple[str, ...]], found: Judgement
+    instance: Instance, base: str, ti: dict[str, Any], done: set[tuple[str, ...]], found: Judgement
 ) -> None:
     task, index, tried, state = ti["task_id"], ti["map_index"], ti["try_number"], ti["state"]
     said = f"{task}[{index}] try {tried}: {state}"
@@ -107,7 +115,7 @@ def _judge_task_instance(
         found.lost.append(said)
     elif state == "failed":
         found.retried.append(said)
-        log = json.dumps(stack.api(f"{base}/taskInstances/{task}/logs/{tried}?map_index={index}"))
+        log = json.dumps(instance.api(f"{base}/taskInstances/{task}/logs/{tried}?map_index={index}"))
         if '"error"' not in log:
             found.lost.append(f"{said} without a reason in its log")
     elif state == "success" and task != "numbers":
@@ -121,7 +129,7 @@ def _judge_task_instance(
             "deferred": "resumed",
             "one": index,
         }[task]
-        entry = stack.airflow.get(
+        entry = instance.airflow.get(
             f"/api/v2/{base}/taskInstances/{task}/xcomEntries/return_value", params={"map_index": index}
         )
         if entry.status_code != httpx.codes.OK or entry.json()["value"] != expected:

@@ -40,12 +40,15 @@ class Fault:
     """Broken at the same time on the same machine."""
     load: float = 0.0
     """The machine's load average over the minute before the strike."""
+    may_retry: bool | None = None
+    """Whether a task may be retried or fail because of it; as its kind says where it is one of `KINDS`."""
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing happened that must not."""
         bad = self.judgement.lost or self.judgement.doubled or self.judgement.false_success
-        return not bad and (KINDS[self.kind].may_retry or not self.judgement.retried)
+        may_retry = KINDS[self.kind].may_retry if self.may_retry is None else self.may_retry
+        return not bad and (may_retry or not self.judgement.retried)
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -85,9 +88,9 @@ _HEADS: Final = (
 )
 
 
-def table(faults: list[Fault]) -> str:
+def table(faults: list[Fault], kinds: Iterable[str] = KINDS) -> str:
     """Return the faults by kind, as a table in Markdown."""
-    of_kind = {kind: [fault for fault in faults if fault.kind == kind] for kind in KINDS}
+    of_kind = {kind: [fault for fault in faults if fault.kind == kind] for kind in kinds}
     rows = [_row(kind, some) for kind, some in of_kind.items() if some]
     head = ["| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
     return "\n".join([*head, *rows, _row("**all**", faults)]) + "\n"

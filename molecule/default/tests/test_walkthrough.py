@@ -122,7 +122,12 @@ def test_no_worker_ever_connects_to_the_database(walkthrough: Walkthrough) -> No
     callers = {word.split("=", 1)[1] for word in said.split() if word.startswith("host=")}
     (api_server,) = [pod["status"]["podIP"] for pod in walkthrough.pods("api-server")]
     assert api_server in callers  # the log has what it is searched for
-    workers = {pod["status"]["podIP"]: pod["metadata"]["name"] for pod in walkthrough.pods("worker")}
+    # One that has just been made has no address yet.
+    workers = {
+        pod["status"]["podIP"]: pod["metadata"]["name"]
+        for pod in walkthrough.pods("worker")
+        if pod["status"].get("podIP")
+    }
     assert workers
     assert not {name for address, name in workers.items() if address in callers}
 
@@ -152,9 +157,8 @@ def test_a_workflow_is_deployed_and_another_removed_while_runs_go_on(walkthrough
         deployed = walkthrough.deploy(folder)
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     assert "/runWorkflow/greet" in deployed.stdout
-    # Most calls go through meanwhile, and all do afterwards.
-    assert '{"output":2.5}' in caller.answers
-    assert walkthrough.curl("compute_avg_distributed", [1, 2, 3, 4]) == '{"output":2.5}'
+    assert caller.answers
+    assert [answer for answer in caller.answers if answer != '{"output":2.5}'] == []
     services = walkthrough.services()
     assert services["airflow-worker-greet-say"] == "True"
     assert not [name for name in services if name.startswith("airflow-worker-etl-") and "mapped" not in name]
@@ -182,8 +186,8 @@ def test_an_upgrade_lets_a_running_task_finish(walkthrough: Walkthrough) -> None
         walkthrough.kubectl("rollout", "status", f"statefulset/{RELEASE}-scheduler", "--timeout", "300s")
         assert slow.result() == '{"output":"Hello Ada"}'
         eventually(lambda: set(walkthrough.services().values()) == {"True"})
-    assert '{"output":2.5}' in caller.answers
-    eventually(lambda: walkthrough.curl("compute_avg_distributed", [1, 2, 3, 4]) == '{"output":2.5}')
+    assert caller.answers
+    assert [answer for answer in caller.answers if answer != '{"output":2.5}'] == []
 
 
 def _serves(pod: dict[str, Any], service: str) -> bool:

@@ -23,6 +23,13 @@ KNATIVE = "serving.knative.dev/v1"
 _COMPONENT = "app.kubernetes.io/component"
 
 
+def helm(inventory: Path, namespace: str, *arguments: str, stdin: str | None = None) -> str:
+    """Run the helm that the play fetched, and return what it printed."""
+    (program,) = (REPOSITORY / "build" / "airflow").glob("helm-*/linux-amd64/helm")
+    command = [str(program), "--kubeconfig", str(inventory / "kubeconfig.cfg"), "--namespace", namespace, *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=600).stdout
+
+
 @dataclass
 class Walkthrough:
     """Airflow in the cluster, as its user sees it."""
@@ -33,13 +40,14 @@ class Walkthrough:
     """The gateway's own."""
     address: str
     """The ingress's: the names of services resolve to it where there is a DNS that asks the internet."""
+    namespace: str = NAMESPACE
 
     @classmethod
-    def of(cls, cluster: Cluster, inventory: Path) -> Walkthrough:
+    def of(cls, cluster: Cluster, inventory: Path, namespace: str = NAMESPACE) -> Walkthrough:
         """Find the gateway."""
-        gateway = cluster.get("Service", "airflow-workflow-gateway", NAMESPACE, KNATIVE)
+        gateway = cluster.get("Service", "airflow-workflow-gateway", namespace, KNATIVE)
         ingress = cluster.get("Service", "kourier", "knative-serving")
-        return cls(cluster, inventory, gateway.status.url, ingress.status.loadBalancer.ingress[0].ip)
+        return cls(cluster, inventory, gateway.status.url, ingress.status.loadBalancer.ingress[0].ip, namespace)
 
     def curl(self, dag_id: str, data: Any, *options: str) -> str:
         """Run a workflow, to the letter as the README of the reference has it, and return what is answered."""
@@ -51,7 +59,7 @@ class Walkthrough:
 
     def services(self) -> dict[str, str]:
         """State of each Knative Service (True when it is ready), by name."""
-        found = self.cluster.kind("Service", KNATIVE).get(namespace=NAMESPACE).to_dict()["items"]
+        found = self.cluster.kind("Service", KNATIVE).get(namespace=self.namespace).to_dict()["items"]
         return {
             service["metadata"]["name"]: next(
                 (
@@ -68,7 +76,7 @@ class Walkthrough:
         """The pods of one component."""
         selector = f"app.kubernetes.io/instance={RELEASE},{_COMPONENT}={component}"
         found: list[dict[str, Any]] = (
-            self.cluster.kind("Pod").get(namespace=NAMESPACE, label_selector=selector).to_dict()["items"]
+            self.cluster.kind("Pod").get(namespace=self.namespace, label_selector=selector).to_dict()["items"]
         )
         return found
 
@@ -79,23 +87,14 @@ class Walkthrough:
             "--kubeconfig",
             str(self.inventory / "kubeconfig.cfg"),
             "--namespace",
-            NAMESPACE,
+            self.namespace,
             *arguments,
         ]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
     def helm(self, *arguments: str) -> str:
         """Run the helm that the play fetched."""
-        (program,) = (REPOSITORY / "build" / "airflow").glob("helm-*/linux-amd64/helm")
-        command = [
-            str(program),
-            "--kubeconfig",
-            str(self.inventory / "kubeconfig.cfg"),
-            "--namespace",
-            NAMESPACE,
-            *arguments,
-        ]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+        return helm(self.inventory, self.namespace, *arguments)
 
     def deploy(self, folder: Path) -> subprocess.CompletedProcess[str]:
         """Deploy the workflows of a folder."""
