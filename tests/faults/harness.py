@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -55,28 +56,26 @@ class Field:
         self.folder = folder
         self.stack = Stack(folder, workflows)
         self.proxy: FaultProxy
+        self._undo: ExitStack
 
     def __enter__(self) -> Self:
         """Start it, warm."""
-        try:
-            self.stack.up(**SETTINGS)
+        with ExitStack() as undo:
+            undo.enter_context(self.stack.running(**SETTINGS))
             endpoints = StatePaths(self.stack.state).endpoints
             listed = json.loads(endpoints.read_text())
-            self.proxy = FaultProxy(listed["services"][0]["url"]).__enter__()
+            self.proxy = undo.enter_context(FaultProxy(listed["services"][0]["url"]))
             for service in listed["services"]:
                 service["url"] = self.proxy.url
             endpoints.write_text(json.dumps(listed))
             warm, _ = self.start("ledgered")
             assert self.wait("ledgered", warm)
-        except BaseException:
-            self.stack.down()
-            raise
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         """End it."""
-        self.proxy.__exit__()
-        self.stack.down()
+        self._undo.close()
 
     def start(self, dag_id: str, **data: object) -> tuple[str, Path]:
         """Start a run; return its id and its ledger."""

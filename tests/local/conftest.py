@@ -19,9 +19,5 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     workflows.mkdir()
     for source in (*WORKFLOWS.glob("*.py"), *BENCHMARKS.glob("*.py"), *DAGS.glob("*.py")):
         shutil.copy(source, workflows)
-    stack = Stack(folder, workflows)
-    try:
-        stack.up()
+    with Stack(folder, workflows).running() as stack:
         yield stack
-    finally:
-        stack.down()

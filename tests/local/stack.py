@@ -6,15 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from .workers import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "dags"
@@ -78,6 +79,15 @@ class Stack:
             client.close()
         done = self.command("local", "down")
         assert done.returncode == 0, done.stdout + done.stderr
+
+    @contextmanager
+    def running(self, *options: str, **settings: str) -> Iterator[Self]:
+        """Start it as `up` does, and stop it in the end, even if it did not come up."""
+        try:
+            self.up(*options, **settings)
+            yield self
+        finally:
+            self.down()
 
     def run(self, dag_id: str, data: Any = None) -> httpx.Response:
         """Run a workflow through the gateway."""

@@ -55,12 +55,8 @@ def without(tmp_path: Path) -> Iterator[Stack]:
     workflows = tmp_path / "workflows"
     workflows.mkdir()
     shutil.copy(DAGS / "ahead.py", workflows)
-    stack = Stack(tmp_path, workflows)
-    try:
-        stack.up(AIRFLOW__KNATIVE__PREWARM="False")
+    with Stack(tmp_path, workflows).running(AIRFLOW__KNATIVE__PREWARM="False") as stack:
         yield stack
-    finally:
-        stack.down()
 
 
 def test_off_means_off(without: Stack, held: Path) -> None:

@@ -45,9 +45,7 @@ BATCH = [
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    deployment = Deployment(tmp_path_factory.mktemp("semantics"))
-    try:
-        deployment.up()
+    with Deployment(tmp_path_factory.mktemp("semantics")) as deployment:
         _prepare(deployment)
         for dag in BATCH:
             deployment.trigger(
@@ -58,8 +56,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
                 deployment.trigger(dag)
         deployment.trigger("many", count=200)
         yield deployment
-    finally:
-        deployment.down()
 
 
 def _prepare(deployment: Deployment) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import airflow
 import psycopg2
@@ -18,6 +20,9 @@ from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.postgres import Postgres
 from airflow_knative.local.secrets import Secrets
 from airflow_knative.services.naming import service_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Of those that need no outside service, no plugin, no other Python, no long wait and no chance.
 EXAMPLES: Final = (
@@ -68,7 +73,8 @@ class Deployment:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notes = folder / "notes"
-        self._connection: Any = None
+        self._connection: Any
+        self._undo: ExitStack
         workflows = folder / "workflows"
         self.stack = Stack(folder, workflows)
         self.notes.mkdir()
@@ -79,48 +85,51 @@ class Deployment:
             (workflows / f"{module.rpartition('.')[2]}.py").write_text(text)
         shutil.copytree(_EXAMPLES_FOLDER / "sql", workflows / "sql")  # a template of one of them
 
-    def up(self) -> None:
+    def __enter__(self) -> Self:
         """Start it."""
+        with ExitStack() as undo:
+            undo.enter_context(self.stack.running("--granularity", "dag", **self._settings()))
+            paths = StatePaths(self.stack.state)
+            self.task_logs = paths.task_logs
+            url = Postgres(paths, Secrets.load(paths).database_password).url
+            self._connection = psycopg2.connect(url.replace("postgresql+psycopg2", "postgresql"))
+            undo.callback(self._connection.close)
+            self._connection.autocommit = True  # each look is to see what has happened meanwhile
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Stop it."""
+        self._undo.close()
+
+    def _settings(self) -> dict[str, str]:
         file = self.folder / "settings"
         file.mkdir()
         (file / "variables.json").write_text(json.dumps({"from_file": "of a file"}))
         (file / "connections.json").write_text(json.dumps({"file_connection": "http://me:pass@file.example:81/x"}))
         kwargs = {"variables_file_path": f"{file}/variables.json", "connections_file_path": f"{file}/connections.json"}
-        self.stack.up(
-            "--granularity",
-            "dag",
+        return {
             # Branches and skips go by sets, which are to have the same order everywhere.
-            PYTHONHASHSEED="0",
+            "PYTHONHASHSEED": "0",
             # Everything runs at once here, and nothing dies.
-            AIRFLOW__KNATIVE__LOST_WORKER_TIMEOUT="60",
-            AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD="300",
-            AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL="300",
-            AIRFLOW__CORE__EXECUTOR="airflow_knative.executor.KnativeExecutor,LocalExecutor",
-            AIRFLOW__CORE__PARALLELISM="8",
+            "AIRFLOW__KNATIVE__LOST_WORKER_TIMEOUT": "60",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "300",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "300",
+            "AIRFLOW__CORE__EXECUTOR": "airflow_knative.executor.KnativeExecutor,LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "8",
             # LocalExecutor's tasks import their DAG each: one that takes too long on a busy machine is rescheduled.
-            AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="300",
-            AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT="300",
-            AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
-            AIRFLOW__CORE__XCOM_BACKEND="airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
-            AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH=f"file://{self.folder}/xcoms",
-            AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD="300000",
-            AIRFLOW__KNATIVE__MAX_INLINE_BYTES="100000",
-            AIRFLOW__SECRETS__BACKEND="airflow.secrets.local_filesystem.LocalFilesystemBackend",
-            AIRFLOW__SECRETS__BACKEND_KWARGS=json.dumps(kwargs),
-            AIRFLOW_VAR_FROM_ENVIRONMENT="of the environment",
-            AIRFLOW_CONN_ENV_CONNECTION="mysql://me:pass@env.example:3306/base?charset=utf8",
-        )
-        paths = StatePaths(self.stack.state)
-        url = Postgres(paths, Secrets.load(paths).database_password).url
-        self._connection = psycopg2.connect(url.replace("postgresql+psycopg2", "postgresql"))
-        self._connection.autocommit = True  # each look is to see what has happened meanwhile
-        self.task_logs = paths.task_logs
-
-    def down(self) -> None:
-        """Stop it."""
-        if self._connection is not None:
-            self._connection.close()
-        self.stack.down()
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
+            "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{self.folder}/xcoms",
+            "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "300000",
+            "AIRFLOW__KNATIVE__MAX_INLINE_BYTES": "100000",
+            "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(kwargs),
+            "AIRFLOW_VAR_FROM_ENVIRONMENT": "of the environment",
+            "AIRFLOW_CONN_ENV_CONNECTION": "mysql://me:pass@env.example:3306/base?charset=utf8",
+        }
 
     def post(self, path: str, body: Any) -> Any:
         """POST something to Airflow's API."""
@@ -146,40 +155,39 @@ class Deployment:
 
     def wait(self, dag: str, run_id: str = RUN_ID) -> str:
         """Wait for a run of both twins; returns its state, which has to be the same."""
-        mine, stock = (self._wait_for_run(f"{dag}_on_{executor}", run_id, *ENDED) for executor in EXECUTORS)
+        mine, stock = _of_both(dag, lambda dag_id: self._run_in(dag_id, run_id, *ENDED))
         assert mine == stock
         return mine
 
     def wait_for_note(self, dag: str, text: str) -> None:
         """Wait until both twins have noted something."""
-        for executor in EXECUTORS:
-            path = self.notes / f"{dag}_on_{executor}"
-            eventually(lambda path=path: path.exists() and text in path.read_text(), within=_WITHIN)
+        _of_both(dag, lambda dag_id: text in self._notes(dag_id))
 
     def wait_for_task(self, dag: str, task_id: str, *states: str, run_id: str = RUN_ID) -> None:
         """Wait until a task instance of both twins is in one of `states`."""
-        for executor in EXECUTORS:
-            where = (f"{dag}_on_{executor}", run_id, task_id)
-            query = "SELECT state FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s"
-            self._wait_for_state(query, where, states)
+        query = "SELECT state FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s"
+        _of_both(dag, lambda dag_id: self._one_of(states, query, dag_id, run_id, task_id))
 
     def wait_for_run(self, dag: str, run_id: str, state: str) -> None:
         """Wait until a run of both twins is in a state."""
-        for executor in EXECUTORS:
-            self._wait_for_run(f"{dag}_on_{executor}", run_id, state)
+        _of_both(dag, lambda dag_id: self._run_in(dag_id, run_id, state))
 
-    def _wait_for_run(self, dag_id: str, run_id: str, *states: str) -> str:
-        query = "SELECT state FROM dag_run WHERE dag_id = %s AND run_id = %s"
-        return self._wait_for_state(query, (dag_id, run_id), states)
+    def wait_for_version(self, dag: str, number: int) -> None:
+        """Wait until Airflow has a version of both twins."""
+        _of_both(dag, lambda dag_id: {"number": number} in rows.rows(self._connection, dag_id)["versions"])
 
-    def _wait_for_state(self, query: str, where: tuple[str, ...], states: tuple[str, ...]) -> str:
-        """Ask the database: asking Airflow's API as often would keep a processor busy."""
+    def _run_in(self, dag_id: str, run_id: str, *states: str) -> str | None:
+        """Return a run's state if it is one of `states`."""
+        return self._one_of(states, "SELECT state FROM dag_run WHERE dag_id = %s AND run_id = %s", dag_id, run_id)
 
-        def state() -> str | None:
-            found = self.query(query, *where)
-            return found[0][0] if found and found[0][0] in states else None
+    def _one_of(self, states: tuple[str, ...], query: str, *where: str) -> str | None:
+        """Ask the database for a state: asking Airflow's API as often would keep a processor busy."""
+        found = self.query(query, *where)
+        return str(found[0][0]) if found and found[0][0] in states else None
 
-        return str(eventually(state, within=_WITHIN))
+    def _notes(self, dag_id: str) -> str:
+        path = self.notes / dag_id
+        return path.read_text() if path.exists() else ""
 
     def query(self, query: str, *values: str) -> list[Any]:
         """Return the rows that Airflow's database answers with."""
@@ -192,16 +200,6 @@ class Deployment:
         file = f"{example.rpartition('.')[2]}.py"
         found = self.query("SELECT dag_id FROM dag WHERE relative_fileloc = %s ORDER BY dag_id", file)
         return [dag_id.removesuffix("_on_local") for (dag_id,) in found if dag_id.endswith("_on_local")]
-
-    def wait_for_version(self, dag: str, number: int) -> None:
-        """Wait until Airflow has a version of both twins."""
-        for executor in EXECUTORS:
-
-            def known(executor: str = executor) -> bool:
-                versions = self.rows(dag, executor)["versions"]
-                return {"number": number} in versions
-
-            eventually(known, within=_WITHIN)
 
     def change(self, dag: str, source: str) -> None:
         """Write a DAG's file, and wait until its service has workers with it."""
@@ -232,8 +230,7 @@ class Deployment:
 
     def noted(self, dag: str, executor: str = "knative") -> list[str]:
         """Return what one twin noted."""
-        path = self.notes / f"{dag}_on_{executor}"
-        return sorted(rows.plain(path.read_text()).splitlines()) if path.exists() else []
+        return sorted(rows.plain(self._notes(f"{dag}_on_{executor}")).splitlines())
 
     def repeat_what_stock_loses(self, dag: str, *started: str) -> None:
         """Run twins again if LocalExecutor failed a task instance that had waited and was back before its event.
@@ -243,8 +240,7 @@ class Deployment:
         """
         seen = 0
         for _ in range(3):
-            for executor in EXECUTORS:
-                self._wait_for_run(f"{dag}_on_{executor}", RUN_ID, *ENDED)
+            _of_both(dag, lambda dag_id: self._run_in(dag_id, RUN_ID, *ENDED))
             lost = self._mismatches(f"{dag}_on_local")
             if lost == seen:
                 return
@@ -255,7 +251,7 @@ class Deployment:
 
     def _forget_runs(self, dag_id: str) -> None:
         for (run_id,) in self.query("SELECT run_id FROM dag_run WHERE dag_id = %s", dag_id):
-            self._wait_for_run(dag_id, run_id, *ENDED)
+            eventually(partial(self._run_in, dag_id, run_id, *ENDED), within=_WITHIN)
             self.stack.airflow.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}").raise_for_status()
         shutil.rmtree(self.task_logs / f"dag_id={dag_id}")
 
@@ -269,6 +265,11 @@ class Deployment:
         found = self.compare(dag, logged=logged)
         assert ended == state
         return found
+
+
+def _of_both(dag: str, look: Callable[[str], Any]) -> list[Any]:
+    """Wait until `look` finds something in both twins, given their ids; return what."""
+    return [eventually(partial(look, f"{dag}_on_{executor}"), within=_WITHIN) for executor in EXECUTORS]
 
 
 def tasks(found: Rows) -> dict[str, str | None]:
