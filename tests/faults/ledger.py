@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Instance", "Judgement", "Line", "judge", "read"]
 
 _DONE = {"success", "failed", "upstream_failed", "skipped"}
+_REASONS = ("error", "critical")
+"""Levels at which a log says why its task failed."""
 RETRIES = {"each": 3, "stubborn": 3, "one": 3}
 """Of the tasks that have any."""
 
@@ -116,7 +118,7 @@ def _judge_task_instance(
     elif state == "failed":
         found.retried.append(said)
         log = json.dumps(instance.api(f"{base}/taskInstances/{task}/logs/{tried}?map_index={index}"))
-        if '"error"' not in log:
+        if not any(f'"level": "{level}"' in log for level in _REASONS):
             found.lost.append(f"{said} without a reason in its log")
     elif state == "success" and task != "numbers":
         if (task, str(index), str(tried)) not in done:
