@@ -12,7 +12,7 @@ from .ledger import Judgement, judge
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.local.stack import Stack
+    from .ledger import Instance
 
 
 class Said:
