@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_knative.executor.endpoints import Endpoint
     from airflow_knative.wire import Fence, Record, TaskRequest
 
-__all__ = ["Call"]
+__all__ = ["Call", "follow"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +47,15 @@ _EXPECTED: Final = (
     WireError,
     WriteRefusedError,
 )
+
+
+async def follow(context: Context, owner: Owner, log_path: str | None) -> Result:
+    """Wait for what a worker that nobody listens to reports by itself; its task's log says so if it is lost."""
+    result = await context.watch(owner)
+    if result.outcome is Outcome.FAILED:
+        with TaskLog(log_path) as log:
+            log.event("error", result.reason or "")
+    return result
 
 
 class Call:
@@ -111,8 +120,7 @@ class Call:
         except NotRunnableError as error:
             self.is_exposed = False
             if error.state == "running" and self._message.get("again"):
-                with TaskLog(self._message["workload"]["log_path"]) as log:
-                    return await self._watch(log)
+                return await follow(self._context, self._owner, self._message["workload"]["log_path"])
             return Result(Outcome.SETTLED)
         self._stages["running"] = time.time()
         self._context.beating[self.ti_id] = self
@@ -180,15 +188,8 @@ class Call:
         if isinstance(error, BrokenOffError):
             log.event("warning", f"{error} Waiting for its worker to report by itself.")
             self._context.beating.pop(self.ti_id, None)
-            return await self._watch(log)
+            return await follow(self._context, self._owner, self._message["workload"]["log_path"])
         return await self._fail(str(error), log)
-
-    async def _watch(self, log: TaskLog) -> Result:
-        """Wait for what a worker that nobody listens to reports by itself, or for the end of its time."""
-        result = await self._context.watch(self._owner)
-        if result.outcome is Outcome.FAILED:
-            log.event("error", result.reason or "")
-        return result
 
     async def _conclude(self, log: TaskLog) -> Result:
         """After a whole answer: is the task instance's state settled?"""

@@ -15,7 +15,7 @@ __all__ = ["ADOPT", "DONE", "READY", "RUN", "WAKE", "Channel", "ChannelClosedErr
 
 # What a message's "type" can be. Executor to dispatcher:
 RUN: Final = "run"  # call, workload, knative, queued
-ADOPT: Final = "adopt"  # call, ti
+ADOPT: Final = "adopt"  # call, ti, log_path
 # Dispatcher to executor:
 READY: Final = "ready"
 DONE: Final = "done"  # call, outcome, info

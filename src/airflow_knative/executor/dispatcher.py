@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.executor import channel
-from airflow_knative.executor.call import Call
+from airflow_knative.executor.call import Call, follow
 from airflow_knative.executor.context import Context
 from airflow_knative.executor.database import Database
 from airflow_knative.executor.endpoints import open_endpoints
@@ -108,7 +108,7 @@ class Dispatcher:
             if self._context.prewarmer is not None:
                 self._context.prewarmer.began(message["call"], message["workload"]["ti"])
         elif message["type"] == channel.ADOPT:
-            self._spawn(message["call"], self._context.watch(Owner.of(message["ti"])))
+            self._spawn(message["call"], follow(self._context, Owner.of(message["ti"]), message["log_path"]))
 
     async def _see_through(self, call: Call) -> Result:
         try:

@@ -19,6 +19,7 @@ import airflow
 from airflow.executors.base_executor import BaseExecutor
 from airflow.executors.workloads import ExecuteTask
 from airflow.models.connection_test import ConnectionTestKey
+from airflow.utils.helpers import log_filename_template_renderer
 from airflow.utils.state import TaskInstanceState
 
 from airflow_knative.errors import AirflowKnativeError
@@ -128,7 +129,8 @@ class KnativeExecutor(BaseExecutor):
                 refused.append(ti)
                 continue
             self.running.add(ti.key)
-            self._hand_over(ti.key, {"type": channel.ADOPT, "ti": _identity(ti)})
+            log_path = log_filename_template_renderer()(ti=ti)
+            self._hand_over(ti.key, {"type": channel.ADOPT, "ti": _identity(ti), "log_path": log_path})
         return refused
 
     def revoke_task(self, *, ti: TaskInstance) -> None:

@@ -213,9 +213,11 @@ def test_a_dispatcher_that_dies_is_replaced_and_told_what_was_under_way(
 
 
 def _ti(state: TaskInstanceState, *, held: datetime | None = None) -> Any:
+    key = TaskInstanceKey("d", state.value, "r", 1, -1)
     return SimpleNamespace(
+        **key._asdict(),
         id=uuid4(),
-        key=TaskInstanceKey("d", state.value, "r", 1, -1),
+        key=key,
         state=state,
         external_executor_id=held and held_mark(held),
         last_heartbeat_at=datetime.now(UTC),
@@ -229,6 +231,7 @@ def test_what_runs_is_adopted_and_what_was_never_sent_is_not(
     assert executor.try_adopt_task_instances([running, queued]) == [queued]
     message = dispatchers[0].receive()
     assert (message["type"], message["ti"]["id"]) == (channel.ADOPT, str(running.id))
+    assert message["log_path"] == "dag_id=d/run_id=r/task_id=running/attempt=1.log"
     assert executor.running == {running.key}
 
 
