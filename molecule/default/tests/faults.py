@@ -34,18 +34,18 @@ __all__ = ["KINDS", "Field", "Kind"]
 _DAG = "ledgered"
 _LINES = 16  # of a ledger in which nothing went wrong, but for the last
 _LIMIT = 600.0  # seconds until a run that has not ended counts as lost
-_HOST = "node"
-_NODE = f"molecule-default-{_HOST}"
+_NODE = "molecule-default-node"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of fault: kill or pause a container, delete a pod, or pause the node."""
+    """One kind of fault: kill or pause a container, delete a pod, kill a service of the node, or pause the node."""
 
     action: str
     part: str
-    """The value of a pod's label."""
+    """The value of a pod's label, or the node's service."""
     container: str = ""
+    """Of the pod; of a service, which of its processes: containers are below containerd's."""
     label: str = "app.kubernetes.io/component"
     namespace: str = NAMESPACE
     may_retry: bool = False
@@ -81,6 +81,9 @@ KINDS: Final = {
     **_knative("activator", "activator"),
     **_knative("autoscaler", "autoscaler"),
     **_knative("3scale-kourier-gateway", "kourier-gateway"),
+    "kubelet killed": Kind("service", "kubelet", "main"),
+    "containerd killed": Kind("service", "containerd", "main"),
+    "containerd and every container killed": Kind("service", "containerd", "all", may_retry=True),
     "node stopped for a while": Kind("node", "node"),
 }
 
@@ -206,8 +209,8 @@ class Field:
             yield _View(self._gateway, airflow)
 
     def _is_well(self) -> bool:
-        # Without a kubelet pods look as they did.
-        if self._walkthrough.kubectl("get", "--raw", f"/api/v1/nodes/{_HOST}/proxy/healthz").stdout != "ok":
+        # Without kubelet or containerd pods look as they did.
+        if self._walkthrough.kubectl("exec", f"deployment/{RELEASE}-api-server", "--", "true").returncode:
             return False
         pods = [pod for namespace in (NAMESPACE, "knative-serving") for pod in self._pods(namespace)]
         ready = {
@@ -229,6 +232,9 @@ class Field:
 
     def _break(self, kind: Kind, rng: random.Random) -> None:
         pause = rng.uniform(1.0, 4.0)
+        if kind.action == "service":
+            _docker("exec", _NODE, "systemctl", "kill", "--kill-whom", kind.container, "--signal", "KILL", kind.part)
+            return
         if kind.action == "node":
             _docker("pause", _NODE)
             time.sleep(pause)

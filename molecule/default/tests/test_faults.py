@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 COUNT = int(os.environ.get("AIRFLOW_KNATIVE_FAULTS", "1"))
 REPORT = REPOSITORY / "build" / "faults"
 SEED = 1
+_HEAD = f"""# Faults on a cluster
+
+Written by the scenario `default` of molecule: one node, everything in it with the chart's settings, seed {SEED}.
+*Retried* counts task instances that were executed again because of the fault, which is allowed where it took their
+worker. Times are from the strike to the end of the run. Faults in local mode are on [the other page](results.md).
+
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,5 +54,5 @@ def field(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_nothing_is_lost_or_doubled_or_falsely_successful(field: Field, kind: str, number: int) -> None:
     fault = field.strike(kind, number, SEED)
     records.append(REPORT / "cluster.jsonl", fault)
-    (REPORT / "cluster.md").write_text(records.table(records.load(REPORT / "cluster.jsonl"), KINDS))
+    (REPORT / "cluster.md").write_text(_HEAD + records.table(records.load(REPORT / "cluster.jsonl"), KINDS))
     assert fault.is_clean, fault
