@@ -36,6 +36,11 @@ Turn = tuple[int, Scenario, str]
 """Round, scenario, variant."""
 
 _EMPTY: Final = "benchmark-empty-server"
+_EMPTY_PROGRAM: Final = """
+import http.server, os, signal
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # without a handler, a container's first process is not ended
+http.server.test(http.server.SimpleHTTPRequestHandler, port=8080)
+"""
 _GATEWAY: Final = "airflow-workflow-gateway"
 _GROUP: Final = {"group": "serving.knative.dev", "version": "v1", "plural": "services"}
 _KINDS: Final = ("warm", "cold", "empty")
@@ -111,6 +116,9 @@ class Cluster:
         """
         service = self._objects.get_namespaced_custom_object(**_GROUP, namespace=self._namespace, name=_GATEWAY)
         body = _empty_server(service["spec"]["template"]["spec"]["containers"][0]["image"])
+        with contextlib.suppress(self._kubernetes.ApiException):
+            # What a run that was broken off has left; whatever else is wrong, creating it says so.
+            self._objects.delete_namespaced_custom_object(**_GROUP, namespace=self._namespace, name=_EMPTY)
         self._objects.create_namespaced_custom_object(**_GROUP, namespace=self._namespace, body=body)
         try:
             host = urlsplit(self._url_of_empty()).hostname or ""
@@ -133,7 +141,7 @@ class Cluster:
 def _empty_server(image: str) -> dict[str, Any]:
     container = {
         "image": image,
-        "command": ["python", "-m", "http.server", "8080", "--directory", "/tmp"],  # noqa: S108
+        "command": ["python", "-c", _EMPTY_PROGRAM],
         "ports": [{"containerPort": 8080}],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
         "securityContext": {

@@ -91,6 +91,7 @@ _BY_NAME: Final[dict[str, dict[str, Any]]] = {
     **dict.fromkeys(("uid", "gid"), _POSITIVE),
     "port": {"type": "integer", "minimum": 1, "maximum": 65535},
     "windowSeconds": _WINDOW,
+    "targetUtilizationPercentage": {"type": "integer", "minimum": 1, "maximum": 100},
     "env": _ENV,
     "resources": _RESOURCES,
     "pathType": {"enum": ["Exact", "Prefix", "ImplementationSpecific"]},

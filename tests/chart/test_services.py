@@ -36,6 +36,7 @@ def test_an_entry_decides_over_the_defaults(chart: Chart) -> None:
         "autoscaling.knative.dev/initial-scale": "1",
         "autoscaling.knative.dev/min-scale": "1",
         "autoscaling.knative.dev/max-scale": "3",
+        "autoscaling.knative.dev/target-utilization-percentage": "100",
         "autoscaling.knative.dev/window": "30s",
     }
     assert template["spec"]["containerConcurrency"] == 2

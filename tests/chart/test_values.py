@@ -52,6 +52,7 @@ def test_the_chart_has_the_version_of_the_package() -> None:
         ({"workflows": [{"name": "a", "dagId": "b"}]}, "file"),
         ({"workflows": [{**AVG, "name": "Not_A_Label"}]}, "name"),
         ({"workflows": [{**AVG, "windowSeconds": 5}]}, "windowSeconds"),
+        ({"workers": {"targetUtilizationPercentage": 0}}, "targetUtilizationPercentage"),
         ({"images": {"airflow": {"digest": "sha256:short"}}}, "digest"),
         ({"fernetKey": "short"}, "fernetKey"),
         ({"env": [{"name": "A", "valu": "x"}]}, "valu"),
