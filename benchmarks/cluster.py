@@ -118,14 +118,17 @@ class Cluster:
         body = _empty_server(service["spec"]["template"]["spec"]["containers"][0]["image"])
         with contextlib.suppress(self._kubernetes.ApiException):
             # What a run that was broken off has left; whatever else is wrong, creating it says so.
-            self._objects.delete_namespaced_custom_object(**_GROUP, namespace=self._namespace, name=_EMPTY)
+            self._remove_empty_server()
         self._objects.create_namespaced_custom_object(**_GROUP, namespace=self._namespace, body=body)
         try:
             host = urlsplit(self._url_of_empty()).hostname or ""
             with httpx.Client(base_url=self.ingress_url, headers={"host": host}, timeout=120.0) as http:
                 yield http
         finally:
-            self._objects.delete_namespaced_custom_object(**_GROUP, namespace=self._namespace, name=_EMPTY)
+            self._remove_empty_server()
+
+    def _remove_empty_server(self) -> None:
+        self._objects.delete_namespaced_custom_object(**_GROUP, namespace=self._namespace, name=_EMPTY)
 
     def _url_of_empty(self) -> str:
         deadline = time.monotonic() + _AT_ZERO_WITHIN
