@@ -72,6 +72,7 @@ class Call:
         self._stages: dict[str, float] = {"queued": message["queued"], "dispatched": time.time()}
         self._started: Started | None = None
         self._service: str | None = None
+        self._revision: str | None = None
         self._finished: Finished | None = None
         self._fence = context.database.new_fence()
         self._held: datetime | None = None
@@ -142,7 +143,8 @@ class Call:
         """Have Airflow take the task instance for running, behind a new fence."""
         knative = self._message.get("knative") or {}
         fence = self._context.database.new_fence()
-        held = None if self._context.promptness.expects(self._task) else datetime.now(UTC)
+        self._revision = self._revision_now()
+        held = None if self._context.promptness.expects(self._task, self._revision) else datetime.now(UTC)
         self.is_exposed = held is None
         request = await self._context.patiently(
             self._context.database.start,
@@ -155,6 +157,12 @@ class Call:
         )
         self._fence, self._held, self._made = fence, held, time.monotonic()
         return request
+
+    def _revision_now(self) -> str | None:
+        try:
+            return self._context.endpoints.find(*self._task).revision
+        except NoEndpointError:  # sending will say so, if it stays like that
+            return None
 
     def _timeout_of_service(self) -> float:
         try:
@@ -225,7 +233,8 @@ class Call:
         while True:
             begun = time.monotonic()
             try:
-                await self._send_once(self._context.endpoints.find(*self._task), request, log)
+                endpoint, request = await self._address(request)
+                await self._send_once(endpoint, request, log)
             except (NoEndpointError, NotStartedError) as error:
                 trouble: AirflowKnativeError = error
                 request = await self._hold(request)
@@ -247,6 +256,11 @@ class Call:
             delay = min(delay * 2, _LAST_DELAY)
             if time.monotonic() - self._made > _TOKEN_MARGIN:
                 request = await self._renew(trouble)
+
+    async def _address(self, request: TaskRequest) -> tuple[Endpoint, TaskRequest]:
+        """Return where to send a request, and what: not unasked to another revision than the one known to be prompt."""
+        endpoint = self._context.endpoints.find(*self._task)
+        return endpoint, request if endpoint.revision == self._revision else await self._hold(request)
 
     async def _renew(self, error: Exception) -> TaskRequest:
         """Return a new request in place of one that nobody has claimed.
@@ -282,7 +296,7 @@ class Call:
         self._service = endpoint.name
         self._stages["sent"] = time.time()
         try:
-            with self._context.promptness.waiting(self._task) as taken:
+            with self._context.promptness.waiting(self._task, endpoint.revision) as taken:
                 async with self._context.workers.run(endpoint, body, token) as records:
                     taken()
                     await self._take_in(records, log)

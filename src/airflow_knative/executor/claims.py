@@ -37,20 +37,26 @@ def is_unclaimed(mark: str | None, heartbeat: datetime | None) -> bool:
 
 
 class Promptness:
-    """Which tasks' services took their last request at once: these need not claim the next one."""
+    """Which tasks' services took their last request at once: these need not claim the next one.
+
+    That is told of a revision: the next one may have no pod yet.
+    """
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self._waiting: dict[tuple[str, str], int] = {}
-        self._prompt: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._prompt: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
 
-    def expects(self, task: tuple[str, str]) -> bool:
-        """Whether a request for a (dag id, task id) will be taken at once, as far as can be known."""
-        return task not in self._waiting and time.monotonic() - self._prompt.get(task, -_FRESH) < _FRESH
+    def expects(self, task: tuple[str, str], revision: str | None) -> bool:
+        """Whether a request for a (dag id, task id) will be taken at once by a revision, as far as can be known."""
+        if task in self._waiting or (last := self._prompt.get(task)) is None:
+            return False
+        prompt, at = last
+        return prompt == revision and time.monotonic() - at < _FRESH
 
     @contextlib.contextmanager
-    def waiting(self, task: tuple[str, str]) -> Iterator[Callable[[], None]]:
-        """Take note of a request that waits from now on, until a worker takes it: call what this yields then."""
+    def waiting(self, task: tuple[str, str], revision: str | None) -> Iterator[Callable[[], None]]:
+        """Take note of a request that waits for a revision from now on, until it is taken: call what this yields."""
         begun = time.monotonic()
         self._waiting[task] = self._waiting.get(task, 0) + 1
         is_open = True
@@ -59,19 +65,19 @@ class Promptness:
             nonlocal is_open
             if is_open:
                 is_open = False
-                self._end(task, waited)
+                self._end(task, revision, waited)
 
         try:
             yield lambda: end(time.monotonic() - begun)
         finally:
             end(None)
 
-    def _end(self, task: tuple[str, str], waited: float | None) -> None:
+    def _end(self, task: tuple[str, str], revision: str | None, waited: float | None) -> None:
         self._waiting[task] -= 1
         if not self._waiting[task]:
             del self._waiting[task]
         self._prompt.pop(task, None)
-        if waited is not None and waited < _PROMPT:
-            self._prompt[task] = time.monotonic()
+        if revision is not None and waited is not None and waited < _PROMPT:
+            self._prompt[task] = revision, time.monotonic()
             if len(self._prompt) > _REMEMBERED:
                 self._prompt.popitem(last=False)

@@ -42,7 +42,7 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 _LINE_LIMIT = 256 * 1024 * 1024  # bytes of one message from the executor
-_LEAVE_TIMEOUT = 5.0  # seconds
+_LEAVE_TIMEOUT = 30.0  # seconds
 _LEAVE_INTERVAL = 0.02
 _WAKE_BACKLOG = 4096  # bytes that the executor has not read yet, among which there is something to wake it
 

@@ -47,6 +47,8 @@ class Endpoint(BaseModel):
     """Pods at most; 0 is as many as it takes."""
     window: float = 60.0
     """Seconds without a request after which the last pod goes."""
+    revision: str | None = ""
+    """What serves now; None while another is about to, which may have no pod yet."""
 
 
 class Endpoints(Protocol):

@@ -234,6 +234,7 @@ def read_service(found: dict[str, Any]) -> Service | None:
             slots=spec.get("containerConcurrency") or 1,
             max_scale=int(scaling.get(_MAX_SCALE) or 0),
             window=_seconds(scaling.get(_WINDOW)),
+            revision=_settled_revision(found),
         )
     created = str(metadata.get("creationTimestamp", ""))
     return Service(metadata["name"], created, dag_id, task_id, endpoint, trouble or "")
@@ -260,6 +261,15 @@ def _trouble(found: dict[str, Any]) -> str | None:
     if is_known and (ready.get("status") == "True" or status.get("latestReadyRevisionName")):
         return None
     return _said(ready)
+
+
+def _settled_revision(found: dict[str, Any]) -> str | None:
+    """Return the revision that requests go to; None from the moment that the service is changed until that is sure."""
+    status = found["status"]
+    revision = status.get("latestReadyRevisionName")
+    ready = any(it["type"] == "Ready" and it["status"] == "True" for it in status.get("conditions") or ())
+    is_current = status.get("observedGeneration") == found["metadata"].get("generation")
+    return revision if ready and is_current and revision == status.get("latestCreatedRevisionName") else None
 
 
 def _said(condition: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ __all__ = ["KnativeExecutor"]
 
 _SUPPORTED: Final = ("3.3.",)
 _START_TIMEOUT: Final = 600.0  # seconds that a dispatcher may take to import Airflow; one that ends is seen at once
-_STOP_TIMEOUT: Final = 10.0
+_STOP_TIMEOUT: Final = 40.0  # it may wait for workers to take what they were sent
 
 
 class KnativeExecutor(BaseExecutor):

@@ -543,7 +543,7 @@ MAYBE = {
 async def test_what_may_have_started_is_never_sent_again(stage: Stage, behaviour: Any, how: str) -> None:
     """Neither a request that may be started unasked, nor one that a worker has claimed."""
     stage.database.claimed = how == "claimed"
-    stage.context.promptness.expects = lambda _task: how == "unasked"  # type: ignore[method-assign]
+    stage.context.promptness.expects = lambda _task, _revision: how == "unasked"  # type: ignore[method-assign]
     stage.behaviour = behaviour
     assert (await stage.run()).outcome is Outcome.FAILED
     assert [request["claim"] for request in stage.requests] == [how == "claimed"]
@@ -584,6 +584,25 @@ async def test_a_prompt_service_need_not_claim_until_it_is_full(stage: Stage) ->
     stage.behaviour = behave
     await stage.run()
     assert [request["claim"] for request in stage.requests] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("then", ["service-00002", None])
+@pytest.mark.parametrize("late", [False, True], ids=["before the start", "before the request"])
+async def test_what_goes_to_another_revision_has_to_be_claimed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, then: str | None, *, late: bool
+) -> None:
+    """It may have no pod yet, so that the request waits for one."""
+    stage.answers(STARTED, success(0), finished(1))
+    endpoints = stage.context.endpoints
+    endpoint = endpoints.find("d", "t")
+    await stage.run()
+    stage.database.state = "queued"
+    changed = endpoint.model_copy(update={"revision": then})
+    seen = iter([endpoint] if late else [])
+    monkeypatch.setattr(endpoints, "find", lambda *_: next(seen, changed))
+    await stage.run()
+    assert [request["claim"] for request in stage.requests] == [True, True]
+    assert stage.database.state == "success"
 
 
 async def test_heartbeats_keep_a_request_held_until_it_is_claimed(stage: Stage) -> None:

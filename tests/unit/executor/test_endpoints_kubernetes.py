@@ -46,6 +46,7 @@ def service(
             "conditions": [
                 {"type": "Ready", "status": ready, "reason": "RevisionMissing", "message": "Image cannot be pulled."},
             ],
+            "latestCreatedRevisionName": f"{name}-00001",
             **({"latestReadyRevisionName": f"{name}-00001"} if served else {}),
         },
     }
@@ -136,6 +137,7 @@ async def test_services_are_known_at_once_by_their_annotations(endpoints: Kubern
         name="airflow-worker-d-t",
         url="http://airflow-worker-d-t.flows.svc.cluster.local",
         timeout=480,
+        revision="airflow-worker-d-t-00001",
     )
     assert endpoints.find("d", "other").name == "airflow-worker-d"
 
@@ -153,6 +155,28 @@ def test_what_a_service_can_take_is_known_too(window: str | None, seconds: float
     assert read is not None
     assert read.endpoint is not None
     assert (read.endpoint.slots, read.endpoint.max_scale, read.endpoint.window) == (4, 3, seconds)
+
+
+@pytest.mark.parametrize(
+    ("change", "revision"),
+    [
+        ({}, "one-00001"),
+        ({"observedGeneration": 1}, None),
+        ({"latestCreatedRevisionName": "one-00002"}, None),
+        ({"conditions": [{"type": "Ready", "status": "Unknown"}]}, None),
+    ],
+    ids=["settled", "changed", "next revision made", "on its way"],
+)
+def test_what_serves_is_known_only_while_nothing_is_about_to_replace_it(
+    change: dict[str, Any], revision: str | None
+) -> None:
+    it = service("one", "d", "t")
+    it["metadata"]["generation"] = 2
+    it["status"] |= {"observedGeneration": 2} | change
+    read = read_service(it)
+    assert read is not None
+    assert read.endpoint is not None
+    assert read.endpoint.revision == revision
 
 
 def test_knatives_defaults_hold_where_a_service_says_nothing() -> None:
