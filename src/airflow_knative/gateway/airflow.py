@@ -25,6 +25,7 @@ __all__ = [
     "AirflowError",
     "Answer",
     "BrokenError",
+    "FaultError",
     "RefusedError",
     "TokenRefusedError",
     "TooLargeError",
@@ -75,6 +76,10 @@ class UnavailableError(AirflowError):
 
 class BrokenError(AirflowError):
     """Airflow answered with a 5xx status or with something that its API does not say."""
+
+
+class FaultError(BrokenError):
+    """Airflow answered 500: for a fault of its own, or because it had lost its database a moment before."""
 
 
 class TooLargeError(BrokenError):
@@ -197,10 +202,7 @@ class Airflow:
                     if seen is not None:
                         seen(state)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            unavailable = self._unavailable(error)
-            # A node that dies leaves its connections silent, and a wait may be asked for as often as one likes.
-            unavailable.again = unavailable.again or unavailable.sent
-            raise unavailable from error
+            raise self._unavailable(error, repeatable=True) from error
         message = f"Airflow at {self._base} ended the wait for run {run_id!r} before the run."
         raise UnavailableError(message, sent=True, again=True)
 
@@ -278,7 +280,7 @@ class Airflow:
                 await self._raise_for_status(response)
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unavailable(error) from error
+            raise self._unavailable(error, repeatable=method == "GET") from error
         return _parse(text, f"{method} {URL(url, encoded=True).path}")
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -316,9 +318,11 @@ class Airflow:
         if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise RefusedError(status, reason)
         message = f"Airflow at {self._base} answered {status}: {reason}"
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR and not await self._has_its_database():
-            raise UnavailableError(f"{message}. It has lost its database.", sent=True, again=True)
-        raise BrokenError(message)
+        if status != HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise BrokenError(message)
+        if await self._has_its_database():
+            raise FaultError(message)
+        raise UnavailableError(f"{message}. It has lost its database.", sent=True, again=True)
 
     async def _has_its_database(self) -> bool:
         """Return whether Airflow reaches its database: a 500 for that looks like one for a fault of its own."""
@@ -331,7 +335,7 @@ class Airflow:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
             return True
 
-    def _unavailable(self, error: Exception) -> UnavailableError:
+    def _unavailable(self, error: Exception, *, repeatable: bool = False) -> UnavailableError:
         nowhere = f"No connection to Airflow at {self._base}"
         if isinstance(error, aiohttp.ClientConnectorError):
             # A certificate that is not trusted now is not trusted a second later either.
@@ -340,7 +344,10 @@ class Airflow:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return UnavailableError(f"{nowhere} within {self._plain_timeout.sock_connect:g} s.", again=True)
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
-            return UnavailableError(f"Airflow at {self._base} did not answer within {self._timeout:g} s.", sent=True)
+            message = f"Airflow at {self._base} did not answer within {self._timeout:g} s."
+            # A node that dies leaves its connections silent, and a question may be asked as often as one likes. What
+            # starts something is not sent again to an Airflow that has more to do than it can.
+            return UnavailableError(message, sent=True, again=repeatable)
         message = f"The connection to Airflow at {self._base} broke ({type(error).__name__})."
         return UnavailableError(message, sent=True, again=True)
 

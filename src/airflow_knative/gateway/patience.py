@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from airflow_knative.gateway.airflow import UnavailableError
+from airflow_knative.gateway.airflow import FaultError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
+_FAULTS: Final = 3
+"""Times in a row that Airflow answers 500 until that is taken for a fault of its own: it may have lost its database and
+found it again before one could ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +48,33 @@ class Patience:
 
         Raises:
             UnavailableError: Airflow stays away for too long, or is in a way that another try does not mend.
+            FaultError: it has a fault of its own.
             ClientDisconnect: the caller hung up meanwhile. They may have called again already, and what is begun for
                 them now nobody would expect.
         """
         clock = asyncio.get_running_loop().time
         give_up: float | None = None
         pauses = _pauses()
+        faults = 0
         while True:
             try:
                 return await operation()
             except UnavailableError as error:
                 if not error.again:
                     raise
-                if give_up is None:
-                    give_up = self._limit(clock() + self.seconds)
+                faults = 0
                 pause = next(pauses)
-                if clock() + pause > self.deadlines.earlier(give_up):
+                failure: Exception = error
+            except FaultError as error:
+                faults += 1
+                if faults == _FAULTS:
                     raise
+                pause = _LONGEST_PAUSE / 2
+                failure = error
+            if give_up is None:
+                give_up = self._limit(clock() + self.seconds)
+            if clock() + pause > self.deadlines.earlier(give_up):
+                raise failure
             await asyncio.sleep(pause)
             if self.hung_up is not None and await self.hung_up():
                 raise ClientDisconnect

@@ -142,6 +142,30 @@ async def test_a_trigger_that_takes_too_long_names_the_run(
     assert airflow.count("/dagRuns") == 1
 
 
+@pytest.mark.parametrize("path", ["avg", "wait"])
+async def test_a_question_that_stays_without_an_answer_is_asked_again(
+    connect: Connect, airflow: FakeAirflow, path: str
+) -> None:
+    client = await connect(airflow_timeout=0.2)
+    pauses = iter([5])
+    airflow.overrides[path] = lambda _: asyncio.sleep(next(pauses, 0))
+    assert (await client.post("/runWorkflow/avg", json={"input": [1]})).json() == {"output": 1.0}
+
+
+@pytest.mark.parametrize("path", ["avg", "dagRuns", "wait"])
+async def test_a_fault_that_passes_is_borne_with(client: httpx.AsyncClient, airflow: FakeAirflow, path: str) -> None:
+    """As of an Airflow whose database is back before one can ask for it."""
+    answers = iter([web.Response(status=500, text="boom"), web.Response(status=500, text="boom")])
+    airflow.overrides[path] = lambda _: next(answers, None)
+    assert (await client.post("/runWorkflow/avg", json={"input": [1]})).json() == {"output": 1.0}
+
+
+async def test_a_fault_that_stays_is_told_soon(client: httpx.AsyncClient, airflow: FakeAirflow, problem: Check) -> None:
+    airflow.overrides["avg"] = text(500)
+    problem(await client.post("/runWorkflow/avg", json={"input": [1]}), 502, "airflow-error")
+    assert airflow.count("/avg") == 3
+
+
 async def test_a_wait_that_broke_is_taken_up_again(client: httpx.AsyncClient, airflow: FakeAirflow) -> None:
     airflow.overrides["wait"] = drop_first()
     assert (await client.post("/runWorkflow/avg", json={"input": [1]})).json() == {"output": 1.0}
