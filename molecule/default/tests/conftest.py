@@ -46,6 +46,14 @@ class Cluster:
         kind = self.kind(document["kind"], document["apiVersion"])
         return kind.create(body=document, namespace=document["metadata"].get("namespace"), **options)
 
+    def gone(self, namespace: str, seconds: float = 180) -> None:
+        """Wait until nothing of a namespace is left; a test fails with what holds it."""
+        end = time.monotonic() + seconds
+        while found := self.kind("Namespace").get(field_selector=f"metadata.name={namespace}").to_dict()["items"]:
+            held = [condition["message"] for condition in found[0]["status"].get("conditions", [])]
+            assert time.monotonic() < end, held  # noqa: S101 # a test's
+            time.sleep(0.5)
+
 
 def eventually(question: Callable[[], Any], seconds: float = 180) -> Any:
     """Ask until the answer is true, and return it; a test fails with the last answer."""
@@ -75,4 +83,4 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     cluster.kind("Namespace").delete(name=name)
-    eventually(lambda: name not in [found.metadata.name for found in cluster.kind("Namespace").get().items])
+    cluster.gone(name)

@@ -32,7 +32,8 @@ def _registry(cluster: Cluster) -> str:
     return f"{_ingress(cluster, 'registry', 'registry')}:{service.spec.ports[0].port}"
 
 
-def _service(namespace: str, image: str, timeout: int = 300) -> dict[str, Any]:
+def _service(namespace: str, image: str, timeout: int = 60) -> dict[str, Any]:
+    # Its timeout is its pods' grace, too, and Kubernetes waits half of that before it goes on deleting a namespace.
     return {
         "apiVersion": KNATIVE,
         "kind": "Service",

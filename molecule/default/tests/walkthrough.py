@@ -125,6 +125,12 @@ class Caller:
         self._stop.set()
         self._thread.join()
 
+    def expect(self, output: str) -> None:
+        """Fail with every answer, in full, that was another; and where there was none."""
+        assert self.answers  # noqa: S101 # a test's
+        wrong = [answer for answer in self.answers if answer != output]
+        assert not wrong, "\n".join(wrong)  # noqa: S101 # a test's
+
     def _call(self) -> None:
         while not self._stop.is_set():
             try:
