@@ -24,7 +24,7 @@ COMPILE := $(LOCK) --all-extras --group dev --group ansible --group bench pyproj
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-ansible demo test lint unit chart local-e2e semantics fuzz faults bench bench-quick bench-cluster bench-compare images lock format clean
+.PHONY: help setup setup-ansible demo test lint unit chart local-e2e semantics fuzz faults bench bench-quick bench-cluster bench-release bench-compare images lock format clean
 
 help: ## Show what there is to make
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench-quick: $(READY) ## Time the seed workflow, warm, beside LocalExecutor as i
 
 bench-cluster: $(READY_ANSIBLE) $(READY_BENCH) ## Measure a cluster through its gateway; BENCH="--gateway-url URL --kubeconfig FILE"
 	$(BIN)/python -m benchmarks cluster $(BENCH)
+
+bench-release: $(READY_ANSIBLE) $(READY_BENCH) ## Time helm upgrade of 500 services on a cluster; BENCH as for bench-cluster
+	$(BIN)/python -m benchmarks release $(BENCH)
 
 bench-compare: $(READY) ## Fail if build/bench is worse than benchmarks/results, measured by the ratio to LocalExecutor
 	$(BIN)/python -m benchmarks compare $(BENCH)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.compare import TOLERANCE, compare
 from benchmarks.deployment import ROOT, VARIANTS
 from benchmarks.measure import CELL_SECONDS
+from benchmarks.release import Release, measure
 from benchmarks.report import machine, markdown, report, versions
 from benchmarks.rounds import measure_all
 from benchmarks.samples import Log
@@ -45,11 +46,8 @@ def main() -> None:
     local.add_argument("--variants", nargs="+", choices=VARIANTS, help="variants (default all)")
     cluster = verbs.add_parser("cluster", help="a release of the chart, through its gateway")
     cluster.set_defaults(work=_cluster)
-    cluster.add_argument("--gateway-url", required=True, help="URL of the gateway, or of the ingress before it")
-    cluster.add_argument("--gateway-host", help="the gateway's host name, where the URL has the ingress's address")
+    _add_cluster(cluster)
     cluster.add_argument("--airflow-url", help="URL of Airflow's API, for the stages of runs")
-    cluster.add_argument("--kubeconfig", type=Path, help="(default: kubectl's)")
-    cluster.add_argument("--namespace", default="airflow", help="the release's (default airflow)")
     cluster.add_argument("--only", nargs="+", metavar="PATTERN", default=[f"{SEED}/warm", f"{SEED}/cold", "empty-*"])
     cluster.add_argument(
         "--variants",
@@ -63,6 +61,14 @@ def main() -> None:
     cluster.add_argument("--cold-runs", type=int, default=5, help="cold runs a turn (default 5); each waits for zero")
     cluster.add_argument("--output", type=Path, default=OUTPUT / "cluster.json", help="the report's file")
     cluster.add_argument("--resume", action="store_true", help="go on with what the last run left")
+    release = verbs.add_parser("release", help="`helm upgrade` of many services, and a run beside them, on a cluster")
+    release.set_defaults(work=_release)
+    _add_cluster(release)
+    release.add_argument("--helm", type=Path, default=Path("helm"), help="the program (default helm)")
+    release.add_argument("--chart", type=Path, default=ROOT / "charts/airflow-knative", help="the release's chart")
+    release.add_argument("--release", default="airflow", help="its name (default airflow)")
+    release.add_argument("--services", type=int, default=500, help="services to add for a while (default 500)")
+    release.add_argument("--output", type=Path, default=OUTPUT / "release.json", help="the report's file")
     kept = verbs.add_parser("compare", help="fail if a new report is worse than the kept one of the same name")
     kept.set_defaults(work=_compare)
     kept.add_argument("--new", type=Path, default=OUTPUT, help="folder of new reports")
@@ -73,6 +79,13 @@ def main() -> None:
     draw.add_argument("report", type=Path)
     options = parser.parse_args()
     options.work(options)
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gateway-url", required=True, help="URL of the gateway, or of the ingress before it")
+    parser.add_argument("--gateway-host", help="the gateway's host name, where the URL has the ingress's address")
+    parser.add_argument("--kubeconfig", type=Path, help="(default: kubectl's)")
+    parser.add_argument("--namespace", default="airflow", help="the release's (default airflow)")
 
 
 def _local(options: argparse.Namespace) -> None:
@@ -118,6 +131,24 @@ def _cluster(options: argparse.Namespace) -> None:
         log=log,
     )
     _write(options.output, log, about)
+
+
+def _release(options: argparse.Namespace) -> None:
+    from benchmarks.cluster import Cluster  # noqa: PLC0415 - needs the client of Kubernetes
+
+    cluster = Cluster(
+        gateway_url=options.gateway_url,
+        gateway_host=options.gateway_host,
+        airflow_url=None,
+        kubeconfig=options.kubeconfig,
+        namespace=options.namespace,
+    )
+    release = Release(options.helm, options.chart, options.kubeconfig, options.namespace, options.release)
+    about = {"machine": machine(), "versions": versions() | cluster.versions()}
+    cells = list(measure(cluster, release, services=options.services))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report(cells, **about), indent=2) + "\n")
+    _write_beside(options.output)
 
 
 def _chosen(patterns: list[str]) -> list[Scenario]:

@@ -108,6 +108,13 @@ class Cluster:
         found = self._pods.list_namespaced_pod(self._namespace, label_selector=selector, field_selector=fields)
         return list(found.items)
 
+    def services(self) -> tuple[int, int]:
+        """Return how many workers' services are ready as they were asked for, and how many there are."""
+        selector = "app.kubernetes.io/component=worker"
+        options = {"namespace": self._namespace, "label_selector": selector}
+        found = self._objects.list_namespaced_custom_object(**_GROUP, **options)["items"]
+        return sum(map(_is_ready, found)), len(found)
+
     @contextlib.contextmanager
     def empty_server(self) -> Iterator[httpx.Client]:
         """Have a Knative Service that answers and does nothing else; yield a client of it.
@@ -134,11 +141,18 @@ class Cluster:
         deadline = time.monotonic() + _AT_ZERO_WITHIN
         while time.monotonic() < deadline:
             told = self._objects.get_namespaced_custom_object(**_GROUP, namespace=self._namespace, name=_EMPTY)
-            conditions = {one["type"]: one["status"] for one in told.get("status", {}).get("conditions", [])}
-            if conditions.get("Ready") == "True":
+            if _is_ready(told):
                 return str(told["status"]["url"])
             time.sleep(_POLL)
         sys.exit(f"The Knative Service {_EMPTY} does not become ready")
+
+
+def _is_ready(service: dict[str, Any]) -> bool:
+    status = service.get("status", {})
+    is_current = status.get("observedGeneration") == service["metadata"].get("generation")
+    return is_current and any(
+        one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", [])
+    )
 
 
 def _empty_server(image: str) -> dict[str, Any]:
