@@ -40,6 +40,7 @@ __all__ = ["KnativeExecutor"]
 
 _SUPPORTED: Final = ("3.3.",)
 _START_TIMEOUT: Final = 600.0  # seconds that a dispatcher may take to import Airflow; one that ends is seen at once
+_FIRST_WAIT: Final = 0.1  # seconds that the loop waits after there was something to do; doubles up to the longest
 _STOP_TIMEOUT: Final = 40.0  # it may wait for workers to take what they were sent
 
 
@@ -62,6 +63,7 @@ class KnativeExecutor(BaseExecutor):
         self._latest: dict[TaskInstanceKey, int] = {}
         """A key's newest call: a deferred task instance comes back under the same key."""
         self._just_dispatched = False
+        self._wait = _FIRST_WAIT
 
     def start(self) -> None:
         """Start the dispatcher and wait until it is ready.
@@ -97,11 +99,13 @@ class KnativeExecutor(BaseExecutor):
     def sync(self) -> None:
         """Take in the dispatcher's results; when there is nothing to do, wait for one.
 
-        The wait takes the place of the scheduler's idle sleep, during which it would hear nothing.
+        The wait takes the place of the scheduler's idle sleep, during which it would hear nothing. It begins short:
+        where something has just happened, more may have that nothing wakes for, as with another executor in the loop.
         """
         waits = self._settings.wakeup and not self._just_dispatched and not self.event_buffer
         self._just_dispatched = False
-        deadline = time.monotonic() + (self._settings.wakeup_max_wait if waits else 0.0)
+        longest = self._settings.wakeup_max_wait
+        deadline = time.monotonic() + (min(self._wait, longest) if waits else 0.0)
         while True:
             if (left := deadline - time.monotonic()) > 0:
                 self._channel.wait(left)
@@ -113,7 +117,10 @@ class KnativeExecutor(BaseExecutor):
             if self.event_buffer or time.monotonic() >= deadline:
                 break
         if waits and not self.event_buffer:
+            self._wait = min(2 * self._wait, longest)
             self._keep_awake()
+        else:
+            self._wait = _FIRST_WAIT
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Adopt what runs: its worker has lost its caller and reports by itself, which the dispatcher watches.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,6 +180,29 @@ def test_a_wake_up_ends_the_wait_and_keeps_the_scheduler_from_sleeping(
 def test_the_wait_takes_the_place_of_the_schedulers_sleep(executor: KnativeExecutor) -> None:
     executor.heartbeat()
     assert len(executor.get_event_buffer()) == 1
+
+
+def test_the_wait_is_short_after_something_happened_and_grows(
+    executor: KnativeExecutor, dispatchers: list[FakeDispatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "_settings", SimpleNamespace(wakeup=True, wakeup_max_wait=0.5))
+    waits: list[float] = []
+    monkeypatch.setattr(executor._channel, "wait", lambda seconds: (waits.append(seconds), time.sleep(seconds)))
+
+    def loop(times: int) -> list[float]:
+        waits.clear()
+        for _ in range(times):
+            executor.heartbeat()
+            executor.get_event_buffer()
+        return [round(seconds, 1) for seconds in waits]
+
+    assert loop(4) == [0.1, 0.2, 0.4, 0.5]
+    dispatchers[0].tell(type=channel.WAKE)
+    assert loop(2) == [0.5, 0.1]
+    assert loop(2) == [0.2, 0.4]
+    _dispatch(executor, _workload())
+    executor.get_event_buffer()
+    assert loop(1) == [0.1]
 
 
 def test_an_end_that_changes_nothing_does_not_end_the_wait(
