@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -15,11 +16,13 @@ from benchmarks.deployment import ROOT, VARIANTS
 from benchmarks.measure import CELL_SECONDS
 from benchmarks.release import Release, measure
 from benchmarks.report import machine, markdown, report, versions
-from benchmarks.rounds import measure_all
+from benchmarks.rounds import measure_all, measure_alone
 from benchmarks.samples import Log
-from benchmarks.scenarios import KUBERNETES, SCENARIOS, SEED
+from benchmarks.scenarios import KUBERNETES, LOCAL_MODE, SCENARIOS, SEED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from benchmarks.scenarios import Scenario
 
 OUTPUT = ROOT / "build/bench"
@@ -52,9 +55,9 @@ def main() -> None:
     cluster.add_argument(
         "--variants",
         nargs="+",
-        choices=("knative", KUBERNETES),
+        choices=("knative", KUBERNETES, LOCAL_MODE),
         default=["knative"],
-        help="variants that the release has (default knative)",
+        help=f"of the release, and {LOCAL_MODE} on this machine, which has to be the cluster's (default knative)",
     )
     cluster.add_argument("--rounds", type=int, default=2, help="turns of each variant (default 2)")
     cluster.add_argument("--kubernetes-runs", type=int, default=5, help="runs of that variant a turn (default 5)")
@@ -95,18 +98,25 @@ def _local(options: argparse.Namespace) -> None:
         log.discard()
     chosen = _chosen(options.only)
     about = {"machine": machine(), "versions": versions(), "rounds": options.rounds}
-    with tempfile.TemporaryDirectory(prefix="airflow-knative-bench-") as folder:
-        # Passable for the user that PostgreSQL runs as where it may not run as root.
-        Path(folder).chmod(0o755)
+    with _folder() as folder:
         measure_all(
             chosen,
             rounds=options.rounds,
             variants=options.variants,
-            folder=Path(folder),
+            folder=folder,
             log=log,
             seconds=options.seconds,
         )
     _write(output, log, about)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="airflow-knative-bench-") as name:
+        folder = Path(name)
+        # Passable for the user that PostgreSQL runs as where it may not run as root.
+        folder.chmod(0o755)
+        yield folder
 
 
 def _cluster(options: argparse.Namespace) -> None:
@@ -123,13 +133,15 @@ def _cluster(options: argparse.Namespace) -> None:
     if not options.resume:
         log.discard()
     about = {"machine": machine(), "versions": versions() | cluster.versions(), "rounds": options.rounds}
-    measure_cluster(
-        cluster,
-        turns(_chosen(options.only), options.rounds, options.variants),
-        kubernetes_runs=options.kubernetes_runs,
-        cold_runs=options.cold_runs,
-        log=log,
-    )
+    with _folder() as folder:
+        measure_cluster(
+            cluster,
+            turns(_chosen(options.only), options.rounds, options.variants),
+            local_mode=lambda scenario, number: measure_alone(scenario, number, folder=folder),
+            kubernetes_runs=options.kubernetes_runs,
+            cold_runs=options.cold_runs,
+            log=log,
+        )
     _write(options.output, log, about)
 
 
@@ -159,7 +171,7 @@ def _chosen(patterns: list[str]) -> list[Scenario]:
 
 
 def _write(path: Path, log: Log, about: dict[str, Any]) -> None:
-    scenarios, variants = list(SCENARIOS), [*VARIANTS, KUBERNETES]
+    scenarios, variants = list(SCENARIOS), [*VARIANTS, KUBERNETES, LOCAL_MODE]
     cells = sorted(log.cells, key=lambda cell: (scenarios.index(cell.scenario), variants.index(cell.variant)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report(cells, **about), indent=2) + "\n")

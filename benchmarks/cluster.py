@@ -21,10 +21,10 @@ from airflow_knative.cli.connection import PASSWORD, USER, Connection
 from benchmarks.gateway import Gateway, RunError
 from benchmarks.measure import stages_of
 from benchmarks.samples import Cell
-from benchmarks.scenarios import KUBERNETES, SEED, Scenario
+from benchmarks.scenarios import KUBERNETES, LOCAL_MODE, SEED, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from benchmarks.gateway import Run
@@ -187,15 +187,25 @@ def turns(scenarios: Sequence[Scenario], rounds: int, variants: Sequence[str]) -
                     yield number, scenario, variant
 
 
-def measure_cluster(cluster: Cluster, plan: Iterable[Turn], *, kubernetes_runs: int, cold_runs: int, log: Log) -> None:
-    """Measure, turn by turn, what the log does not have yet."""
+def measure_cluster(
+    cluster: Cluster,
+    plan: Iterable[Turn],
+    *,
+    local_mode: Callable[[Scenario, int], Cell],
+    kubernetes_runs: int,
+    cold_runs: int,
+    log: Log,
+) -> None:
+    """Measure, turn by turn, what the log does not have yet; `local_mode` measures a scenario there, in a round."""
     for number, scenario, variant in plan:
         if log.has((scenario.name, variant, number)):
             continue
         print(f"round {number}: {scenario.name}, {variant}", file=sys.stderr, flush=True)
         cell = Cell(scenario.name, variant, number, [])
         try:
-            if variant == KUBERNETES:
+            if variant == LOCAL_MODE:
+                cell.milliseconds = local_mode(scenario, number).milliseconds
+            elif variant == KUBERNETES:
                 _measure_kubernetes(cluster, scenario, cell, kubernetes_runs)
             elif scenario.kind == "empty":
                 _measure_empty(cluster, cell, cold_runs)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from benchmarks.deployment import VARIANTS, LocalInstance
 from benchmarks.gateway import RunError
 from benchmarks.measure import measure
-from benchmarks.scenarios import FLAVOURS, Scenario
+from benchmarks.scenarios import FLAVOURS, Flavour, Scenario
 from benchmarks.workflows import write_workflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from benchmarks.samples import Log
+    from benchmarks.samples import Cell, Log
 
-__all__ = ["Block", "blocks", "measure_all"]
+__all__ = ["Block", "blocks", "measure_all", "measure_alone"]
 
 Block = tuple[int, str, str, list[Scenario]]
 """Round, variant, flavour, and what is measured while that instance is up."""
@@ -71,6 +71,14 @@ def measure_all(
                 values = sorted(cell.milliseconds)
                 middle = values[len(values) // 2]
                 _say(begun, f"  {scenario.name}: {middle:.0f} ms, n {len(values)}, CPU {cell.cpu_ms:.0f} ms")
+
+
+def measure_alone(scenario: Scenario, number: int, *, folder: Path) -> Cell:
+    """Measure a scenario of the seed workflow in local mode, in an instance that is up for no longer than that."""
+    workflows = folder / "workflows" / "alone"
+    write_workflows(workflows, Flavour(services=0))
+    with LocalInstance(VARIANTS["knative"], state=folder / "state", workflows=workflows) as instance:
+        return measure(scenario, instance, number)
 
 
 def _say(begun: float, text: str) -> None:

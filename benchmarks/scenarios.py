@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-__all__ = ["COLD_COPIES", "FLAVOURS", "KUBERNETES", "SCENARIOS", "SEED", "Flavour", "Scenario"]
+__all__ = ["COLD_COPIES", "FLAVOURS", "KUBERNETES", "LOCAL_MODE", "SCENARIOS", "SEED", "Flavour", "Scenario"]
 
 SEED: Final = "compute_avg_distributed"
 COLD_COPIES: Final = 8
 """Copies of the seed workflow, each with services of its own that nothing has called for a while at its turn."""
 KUBERNETES: Final = "kubernetes"
 """The variant that is there on clusters only: KubernetesExecutor, beside ours in the same release."""
+LOCAL_MODE: Final = "local-mode"
+"""The variant that is there beside clusters only: this executor in local mode on the cluster's own machine."""
 _ALL: Final = ("knative", "local-default", "local-tuned", "celery")
 _QUICK: Final = ("knative", "local-tuned", "celery")
 
@@ -85,7 +87,7 @@ def _matrix(width: int, depth: int, *, padding: int = 0) -> dict[str, Any]:
 SCENARIOS: Final = {
     scenario.name: scenario
     for scenario in (
-        Scenario(f"{SEED}/warm", variants=(*_ALL, KUBERNETES), runs=12, least=6, has_memory=True),
+        Scenario(f"{SEED}/warm", variants=(*_ALL, KUBERNETES, LOCAL_MODE), runs=12, least=6, has_memory=True),
         *(
             Scenario(f"chain/depth-{depth}", **_matrix(1, depth), variants=_ALL if depth in {2, 16} else _QUICK)
             for depth in (2, 4, 8, 16)

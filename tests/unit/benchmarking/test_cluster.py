@@ -13,7 +13,7 @@ from benchmarks.cluster import Cluster, measure_cluster, turns
 from benchmarks.deployment import ROOT
 from benchmarks.gateway import Run, RunError
 from benchmarks.samples import Cell, Log
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import SCENARIOS, Scenario
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,16 +43,34 @@ class Called:
         self.calls.append(("no pods", 0))
 
 
-def measured(folder: Path, *, rounds: int = 2, log: Log | None = None, lacks: str = "") -> tuple[Called, Log]:
+def in_local_mode(scenario: Scenario, number: int) -> Cell:
+    return Cell(scenario.name, "knative", number, [80.0])
+
+
+def measured(
+    folder: Path, *, rounds: int = 2, log: Log | None = None, lacks: str = "", variants: tuple[str, ...] = BOTH
+) -> tuple[Called, Log]:
     called, log = Called(lacks=lacks), log or Log(folder / "cells.jsonl")
-    plan = turns([WARM], rounds, BOTH)
-    measure_cluster(cast("Cluster", called), plan, kubernetes_runs=3, cold_runs=1, log=log)
+    plan = turns([WARM], rounds, variants)
+    measure_cluster(cast("Cluster", called), plan, local_mode=in_local_mode, kubernetes_runs=3, cold_runs=1, log=log)
     return called, log
 
 
 def test_variants_take_turns_and_the_order_turns_round() -> None:
     order = [(number, variant) for number, _, variant in turns([WARM], 2, BOTH)]
     assert order == [(1, "knative"), (1, "kubernetes"), (2, "kubernetes"), (2, "knative")]
+
+
+def test_local_mode_has_its_turns_too(tmp_path: Path) -> None:
+    called, log = measured(tmp_path, variants=("knative", "local-mode"))
+    assert called.calls == [("compute_avg_distributed", count) for count in (4, 12, 4, 12)]
+    assert [(cell.variant, cell.round) for cell in log.cells] == [
+        ("knative", 1),
+        ("local-mode", 1),
+        ("local-mode", 2),
+        ("knative", 2),
+    ]
+    assert log.cells[1].milliseconds == [80.0]
 
 
 def test_what_the_rival_or_a_cluster_cannot_show_is_left_out() -> None:
