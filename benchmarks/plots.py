@@ -23,6 +23,7 @@ _COLOURS: Final = {
     "local-tuned": "#dd7444",
     "celery": "#2f9e6e",
     "kubernetes": "#8a5cc2",
+    "local-mode": "#7fa8d1",
 }
 _LINES: Final = {
     "chain": ("tasks one after the other", "depth"),

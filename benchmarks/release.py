@@ -26,6 +26,8 @@ __all__ = ["Release", "measure"]
 
 _SEEN_WITHIN: Final = 3600.0
 _POLL: Final = 2.0
+_REST: Final = 60.0
+"""Seconds for Knative and the node to calm down before runs are timed."""
 _HELM_TIMEOUT: Final = "60m"
 _WARM: Final = SCENARIOS[f"{SEED}/warm"]
 
@@ -118,6 +120,7 @@ def _warm(cluster: Cluster, name: str, number: int) -> Cell:
         done = cluster.gateway.run_many(SEED, _WARM.data, _WARM.output, count=count, at_once=1)
         return [run.milliseconds for run in done]
 
+    time.sleep(_REST)
     runs(4)
     return Cell(name, "knative", number, runs(_WARM.runs))
 

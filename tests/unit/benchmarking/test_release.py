@@ -50,6 +50,7 @@ class Called:
 
 @pytest.fixture
 def release(monkeypatch: pytest.MonkeyPatch) -> Helm:
+    monkeypatch.setattr("benchmarks.release._REST", 0.0)
     monkeypatch.setattr(Helm, "__init__", lambda _self: None)
     found = Helm()  # type: ignore[call-arg]
     object.__setattr__(found, "made", [{"workflows": OWN, "images": {}}])
