@@ -88,13 +88,13 @@ def measure(cluster: Cluster, release: Release, *, services: int) -> Iterator[Ce
     few, with_many = f"services/{len(own)}", f"services/{total}"
     yield _warm(cluster, few, 1)
     try:
-        for what, values in (("added", many), ("the same", many), ("changed", changed)):
-            yield from _upgraded(cluster, release, f"helm upgrade, {services} services {what}", values, services=total)
+        for what, values in (("added", many), ("same", many), ("changed", changed)):
+            yield from _upgraded(cluster, release, f"helm-upgrade/{services}-{what}", values, services=total)
         yield _warm(cluster, with_many, 1)
     except BaseException:
         release.upgrade(before)
         raise
-    yield from _upgraded(cluster, release, f"helm upgrade, {services} services removed", before, services=len(own))
+    yield from _upgraded(cluster, release, f"helm-upgrade/{services}-removed", before, services=len(own))
     yield _warm(cluster, few, 2)
 
 
@@ -110,7 +110,7 @@ def _upgraded(
             sys.exit(f"{state[0]} of {state[1]} services are ready after {_SEEN_WITHIN:g} s, not {services}")
         _say(f"  {state[0]} of {state[1]} services are ready")
         time.sleep(_POLL)
-    yield Cell(f"{name}, until ready", "knative", 1, [(time.perf_counter() - begun) * 1000])
+    yield Cell(f"{name}-until-ready", "knative", 1, [(time.perf_counter() - begun) * 1000])
 
 
 def _warm(cluster: Cluster, name: str, number: int) -> Cell:

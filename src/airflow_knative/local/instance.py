@@ -113,8 +113,16 @@ class Instance:
             self.stop(timeout=timeout)
 
     def progress(self) -> Iterator[dict[str, Any]]:
-        """How far the start is: a snapshot at each change, the last one with the outcome."""
-        return follow(self.paths.control, "progress")
+        """How far the start is: a snapshot at each change, the last one with the outcome.
+
+        Raises:
+            LocalError: The supervisor ended; the message has the end of its log.
+        """
+        try:
+            yield from follow(self.paths.control, "progress")
+        except NotRunningError as error:
+            last = tail(self.paths.log("supervisor"), _ERROR_LINES)
+            raise LocalError(f"the supervisor ended:\n{last}") from error
 
     def status(self) -> dict[str, Any]:
         """What the supervisor tells.

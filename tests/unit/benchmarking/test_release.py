@@ -67,7 +67,7 @@ def test_services_come_and_go_and_the_release_is_as_before(release: Helm) -> Non
     assert added["images"] == {}
     assert {one["taskId"] for one in added["workflows"][2:]} == {"copy_1", "copy_2", "copy_3"}
     figures = {cell.scenario: cell.milliseconds[0] for cell in cells}
-    assert figures["helm upgrade, 3 services added"] == 2000.0
+    assert figures["helm-upgrade/3-added"] == 2000.0
     assert [(cell.scenario, cell.round) for cell in cells if cell.scenario.startswith("services/")] == [
         ("services/2", 1),
         ("services/5", 1),

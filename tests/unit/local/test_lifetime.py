@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_knative.local.errors import LocalError, NotRunningError, PortTakenError
 
 from .conftest import FakeInstance, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def full_tree(instance: FakeInstance) -> bool:
@@ -82,6 +86,20 @@ def test_a_start_that_fails_leaves_nothing(instance: FakeInstance) -> None:
         said = outcome["error"]
     assert "no luck today" in said
     until(lambda: not instance.processes())
+
+
+def test_a_start_that_ends_between_two_questions_says_why(
+    instance: FakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.paths.create()
+    instance.paths.log("supervisor").write_text("no luck today\n")
+
+    def reset(*_: object) -> Iterator[dict[str, Any]]:
+        raise NotRunningError("nothing answers")
+
+    monkeypatch.setattr("airflow_knative.local.instance.follow", reset)
+    with pytest.raises(LocalError, match="no luck today"):
+        list(instance.progress())
 
 
 def test_a_taken_port_is_named_before_anything_starts(instance: FakeInstance) -> None:
