@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.compare import TOLERANCE, compare
 from benchmarks.deployment import ROOT, VARIANTS
 from benchmarks.measure import CELL_SECONDS
-from benchmarks.release import Release, measure
 from benchmarks.report import machine, markdown, report, versions
 from benchmarks.rounds import measure_all, measure_alone
 from benchmarks.samples import Log
 from benchmarks.scenarios import KUBERNETES, LOCAL_MODE, SCENARIOS, SEED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from benchmarks.cluster import Cluster
+    from benchmarks.samples import Cell
     from benchmarks.scenarios import Scenario
 
 OUTPUT = ROOT / "build/bench"
@@ -120,15 +121,9 @@ def _folder() -> Iterator[Path]:
 
 
 def _cluster(options: argparse.Namespace) -> None:
-    from benchmarks.cluster import Cluster, measure_cluster, turns  # noqa: PLC0415 - needs the client of Kubernetes
+    from benchmarks.cluster import measure_cluster, turns  # noqa: PLC0415 - needs the client of Kubernetes
 
-    cluster = Cluster(
-        gateway_url=options.gateway_url,
-        gateway_host=options.gateway_host,
-        airflow_url=options.airflow_url,
-        kubeconfig=options.kubeconfig,
-        namespace=options.namespace,
-    )
+    cluster = _opened(options, airflow_url=options.airflow_url)
     log = Log.resume(options.output.with_suffix(".cells.jsonl"))
     if not options.resume:
         log.discard()
@@ -146,21 +141,24 @@ def _cluster(options: argparse.Namespace) -> None:
 
 
 def _release(options: argparse.Namespace) -> None:
+    from benchmarks.release import Release, measure  # noqa: PLC0415 - needs the client of Kubernetes
+
+    cluster = _opened(options)
+    release = Release(options.helm, options.chart, options.kubeconfig, options.namespace, options.release)
+    about = {"machine": machine(), "versions": versions() | cluster.versions()}
+    _save(options.output, measure(cluster, release, services=options.services), about)
+
+
+def _opened(options: argparse.Namespace, *, airflow_url: str | None = None) -> Cluster:
     from benchmarks.cluster import Cluster  # noqa: PLC0415 - needs the client of Kubernetes
 
-    cluster = Cluster(
+    return Cluster(
         gateway_url=options.gateway_url,
         gateway_host=options.gateway_host,
-        airflow_url=None,
+        airflow_url=airflow_url,
         kubeconfig=options.kubeconfig,
         namespace=options.namespace,
     )
-    release = Release(options.helm, options.chart, options.kubeconfig, options.namespace, options.release)
-    about = {"machine": machine(), "versions": versions() | cluster.versions()}
-    cells = list(measure(cluster, release, services=options.services))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report(cells, **about), indent=2) + "\n")
-    _write_beside(options.output)
 
 
 def _chosen(patterns: list[str]) -> list[Scenario]:
@@ -173,6 +171,10 @@ def _chosen(patterns: list[str]) -> list[Scenario]:
 def _write(path: Path, log: Log, about: dict[str, Any]) -> None:
     scenarios, variants = list(SCENARIOS), [*VARIANTS, KUBERNETES, LOCAL_MODE]
     cells = sorted(log.cells, key=lambda cell: (scenarios.index(cell.scenario), variants.index(cell.variant)))
+    _save(path, cells, about)
+
+
+def _save(path: Path, cells: Iterable[Cell], about: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report(cells, **about), indent=2) + "\n")
     _write_beside(path)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchmarks.gateway import Run
     from benchmarks.samples import Log
 
-__all__ = ["Cluster", "Turn", "measure_cluster", "turns"]
+__all__ = ["Cluster", "Turn", "measure_cluster", "measure_warm", "turns"]
 
 Turn = tuple[int, Scenario, str]
 """Round, scenario, variant."""
@@ -212,7 +212,7 @@ def measure_cluster(
             elif scenario.kind == "cold":
                 _measure_cold(cluster, scenario, cell, cold_runs)
             else:
-                _measure_warm(cluster, scenario, cell)
+                measure_warm(cluster, scenario, cell)
         except RunError as error:
             # No figure is better than one of runs that failed; the others are still worth having.
             print(f"  FAILED, {error}", file=sys.stderr, flush=True)
@@ -234,7 +234,9 @@ def _measure_kubernetes(cluster: Cluster, scenario: Scenario, cell: Cell, count:
     cluster.until_task_pods_ended()
 
 
-def _measure_warm(cluster: Cluster, scenario: Scenario, cell: Cell) -> None:
+def measure_warm(cluster: Cluster, scenario: Scenario, cell: Cell) -> None:
+    """Time runs of workers that run, after some that see to that."""
+
     def runs(count: int) -> list[Run]:
         return cluster.gateway.run_many(
             scenario.dag_id, scenario.data, scenario.output, count=count, at_once=scenario.at_once

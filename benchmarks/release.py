@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.cluster import measure_warm
 from benchmarks.samples import Cell
 from benchmarks.scenarios import SCENARIOS, SEED
 
@@ -115,14 +116,10 @@ def _upgraded(
 
 def _warm(cluster: Cluster, name: str, number: int) -> Cell:
     _say(f"{name}, round {number}")
-
-    def runs(count: int) -> list[float]:
-        done = cluster.gateway.run_many(SEED, _WARM.data, _WARM.output, count=count, at_once=1)
-        return [run.milliseconds for run in done]
-
+    cell = Cell(name, "knative", number, [])
     time.sleep(_REST)
-    runs(4)
-    return Cell(name, "knative", number, runs(_WARM.runs))
+    measure_warm(cluster, _WARM, cell)
+    return cell
 
 
 def _say(text: str) -> None:

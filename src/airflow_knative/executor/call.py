@@ -143,7 +143,8 @@ class Call:
         """Have Airflow take the task instance for running, behind a new fence."""
         knative = self._message.get("knative") or {}
         fence = self._context.database.new_fence()
-        self._revision = self._revision_now()
+        endpoint = self._known_endpoint()
+        self._revision = endpoint.revision if endpoint else None
         held = None if self._context.promptness.expects(self._task, self._revision) else datetime.now(UTC)
         self.is_exposed = held is None
         request = await self._context.patiently(
@@ -153,22 +154,16 @@ class Call:
             held=held,
             again=again,
             declared=self._context.learned.declared(*self._task, knative),
-            valid_for=max(float(knative.get("timeout", 600)), self._timeout_of_service()) + _TOKEN_MARGIN,
+            valid_for=max(float(knative.get("timeout", 600)), endpoint.timeout if endpoint else 0.0) + _TOKEN_MARGIN,
         )
         self._fence, self._held, self._made = fence, held, time.monotonic()
         return request
 
-    def _revision_now(self) -> str | None:
+    def _known_endpoint(self) -> Endpoint | None:
         try:
-            return self._context.endpoints.find(*self._task).revision
+            return self._context.endpoints.find(*self._task)
         except NoEndpointError:  # sending will say so, if it stays like that
             return None
-
-    def _timeout_of_service(self) -> float:
-        try:
-            return self._context.endpoints.find(*self._task).timeout
-        except NoEndpointError:  # sending will say so, if it stays like that
-            return 0.0
 
     async def _supervise(self, request: TaskRequest, log: TaskLog) -> Result:
         """Send the request and take in the answer, unless the task instance is taken away meanwhile."""

@@ -255,8 +255,7 @@ def _trouble(found: dict[str, Any]) -> str | None:
     if found["metadata"].get("deletionTimestamp"):
         return "it is being deleted"
     status = found.get("status") or {}
-    conditions = {it["type"]: it for it in status.get("conditions") or ()}
-    ready = conditions.get("Ready", {})
+    ready = _readiness(status)
     is_known = (status.get("address") or {}).get("url") or status.get("url")
     if is_known and (ready.get("status") == "True" or status.get("latestReadyRevisionName")):
         return None
@@ -267,9 +266,14 @@ def _settled_revision(found: dict[str, Any]) -> str | None:
     """Return the revision that requests go to; None from the moment that the service is changed until that is sure."""
     status = found["status"]
     revision = status.get("latestReadyRevisionName")
-    ready = any(it["type"] == "Ready" and it["status"] == "True" for it in status.get("conditions") or ())
+    is_ready = _readiness(status).get("status") == "True"
     is_current = status.get("observedGeneration") == found["metadata"].get("generation")
-    return revision if ready and is_current and revision == status.get("latestCreatedRevisionName") else None
+    return revision if is_ready and is_current and revision == status.get("latestCreatedRevisionName") else None
+
+
+def _readiness(status: dict[str, Any]) -> dict[str, Any]:
+    """Return the condition `Ready`; an empty one where Knative has not said yet."""
+    return next((it for it in status.get("conditions") or () if it["type"] == "Ready"), {})
 
 
 def _said(condition: dict[str, Any]) -> str:

@@ -104,8 +104,8 @@ class KnativeExecutor(BaseExecutor):
         """
         waits = self._settings.wakeup and not self._just_dispatched and not self.event_buffer
         self._just_dispatched = False
-        longest = self._settings.wakeup_max_wait
-        deadline = time.monotonic() + (min(self._wait, longest) if waits else 0.0)
+        wait = min(self._wait, self._settings.wakeup_max_wait) if waits else 0.0
+        deadline = time.monotonic() + wait
         while True:
             if (left := deadline - time.monotonic()) > 0:
                 self._channel.wait(left)
@@ -117,7 +117,7 @@ class KnativeExecutor(BaseExecutor):
             if self.event_buffer or time.monotonic() >= deadline:
                 break
         if waits and not self.event_buffer:
-            self._wait = min(2 * self._wait, longest)
+            self._wait = 2 * wait
             self._keep_awake()
         else:
             self._wait = _FIRST_WAIT

@@ -59,22 +59,15 @@ class Patience:
         while True:
             try:
                 return await operation()
-            except UnavailableError as error:
-                if not error.again:
+            except (UnavailableError, FaultError) as error:
+                faults = faults + 1 if isinstance(error, FaultError) else 0
+                if faults == _FAULTS or (isinstance(error, UnavailableError) and not error.again):
                     raise
-                faults = 0
-                pause = next(pauses)
-                failure: Exception = error
-            except FaultError as error:
-                faults += 1
-                if faults == _FAULTS:
+                pause = _LONGEST_PAUSE / 2 if faults else next(pauses)
+                if give_up is None:
+                    give_up = self._limit(clock() + self.seconds)
+                if clock() + pause > self.deadlines.earlier(give_up):
                     raise
-                pause = _LONGEST_PAUSE / 2
-                failure = error
-            if give_up is None:
-                give_up = self._limit(clock() + self.seconds)
-            if clock() + pause > self.deadlines.earlier(give_up):
-                raise failure
             await asyncio.sleep(pause)
             if self.hung_up is not None and await self.hung_up():
                 raise ClientDisconnect

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,10 +18,11 @@ OWN = [
 ]
 
 
+@dataclass(frozen=True)
 class Helm(Release):
     """A release that is upgraded at once."""
 
-    made: list[dict[str, Any]]
+    made: list[dict[str, Any]] = field(default_factory=lambda: [{"workflows": OWN, "images": {}}])
 
     def values(self) -> dict[str, Any]:
         return self.made[-1]
@@ -35,6 +38,7 @@ class Called:
     def __init__(self, release: Helm, *, fails: bool = False) -> None:
         self.release = release
         self.fails = fails
+        self.airflow = None
         self.gateway = self
 
     def services(self) -> tuple[int, int]:
@@ -51,11 +55,7 @@ class Called:
 @pytest.fixture
 def release(monkeypatch: pytest.MonkeyPatch) -> Helm:
     monkeypatch.setattr("benchmarks.release._REST", 0.0)
-    monkeypatch.setattr(Helm, "__init__", lambda _self: None)
-    found = Helm()  # type: ignore[call-arg]
-    object.__setattr__(found, "made", [{"workflows": OWN, "images": {}}])
-    object.__setattr__(found, "name", "airflow")
-    return found
+    return Helm(Path("helm"), Path("chart"), kubeconfig=None, namespace="airflow", name="airflow")
 
 
 def test_services_come_and_go_and_the_release_is_as_before(release: Helm) -> None:
