@@ -21,10 +21,10 @@ MOLECULE := PATH="$(CURDIR)/$(BIN):$$PATH" AIRFLOW_KNATIVE_MIRROR="$(abspath $(M
 	$(BIN)/molecule --base-config molecule/shared/base.yml test --scenario-name
 
 test-cluster: test-nodes molecule-default molecule-multinode ## Run the tests that start real nodes (as root)
-	@echo "Left to make test-cluster-full: a kind cluster, upgrades of Kubernetes and Knative, nodes that go and come back, a" \
-		"cluster that is reset and made again, and five faults of each kind instead of one."
+	@echo "Left to make test-cluster-full: a kind cluster, several control-plane nodes, upgrades of Kubernetes and Knative, nodes" \
+		"that go and come back, a cluster that is reset and made again, and five faults of each kind instead of one."
 
-test-cluster-full: test-cluster molecule-kind molecule-day2 ## Run them all: also the life of a cluster, from an older version on (2 hours)
+test-cluster-full: test-cluster molecule-kind molecule-ha molecule-day2 ## Run them all: also the life of a cluster, from an older version on (2 hours)
 
 test-nodes: mirror-test
 	$(BIN)/pytest tests/cluster --timeout 900
@@ -34,7 +34,7 @@ mirror-test: mirror $(READY_ANSIBLE)
 
 # One scenario of molecule/, such as molecule-default.
 test-cluster-full: export AIRFLOW_KNATIVE_FAULTS = 5
-molecule-day2: mirror-upgrade
+molecule-day2 molecule-ha: mirror-upgrade
 molecule-%: mirror-test
 	$(MOLECULE) $*
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 INVENTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
+REPOSITORY = Path(__file__).parents[3]
 
 
 class Cluster:
@@ -62,6 +64,22 @@ def eventually(question: Callable[[], Any], seconds: float = 180) -> Any:
         time.sleep(0.5)
     assert answer  # noqa: S101 # a test's
     return answer
+
+
+def run_playbook(playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on the cluster; ``stdout`` of what is returned is all that it said, in one line."""
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", str(INVENTORY), playbook, *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+        check=False,
+        stdout=subprocess.PIPE,
+        # What failed goes to another stream than the rest where Ansible is told so.
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    done.stdout = " ".join(done.stdout.split())
+    return done
 
 
 @pytest.fixture(scope="session")

@@ -3,38 +3,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conftest import INVENTORY, eventually
+from conftest import eventually, run_playbook
 
 if TYPE_CHECKING:
     from conftest import Cluster
 
-REPOSITORY = Path(__file__).parents[3]
-
-
-def _healthcheck(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", "--inventory", str(INVENTORY), "playbooks/healthcheck.yml", *arguments]
-    environment = os.environ | {
-        "ANSIBLE_FORCE_COLOR": "0",
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-    }
-    # What failed goes to another stream than the rest where Ansible is told so.
-    done = subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env=environment,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    done.stdout = " ".join(done.stdout.split())
-    return done
+HEALTHCHECK = "playbooks/healthcheck.yml"
 
 
 def _namespaces(cluster: Cluster) -> set[str]:
@@ -43,7 +19,7 @@ def _namespaces(cluster: Cluster) -> set[str]:
 
 def test_a_cluster_that_works_passes(cluster: Cluster) -> None:
     before = _namespaces(cluster)
-    done = _healthcheck()
+    done = run_playbook(HEALTHCHECK)
     assert done.returncode == 0, done.stdout
     assert "The cluster works." in done.stdout
     assert _namespaces(cluster) == before
@@ -68,7 +44,7 @@ def test_what_does_not_work_is_named(cluster: Cluster) -> None:
     replicas = cluster.get("Deployment", "coredns", "kube-system", "apps/v1").spec.replicas
     scale(0)
     try:
-        done = _healthcheck("--extra-vars", '{"healthcheck_checks": ["nodes", "dns", "network"]}')
+        done = run_playbook(HEALTHCHECK, "--extra-vars", '{"healthcheck_checks": ["nodes", "dns", "network"]}')
     finally:
         scale(replicas)
     assert done.returncode != 0
