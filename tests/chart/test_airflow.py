@@ -153,20 +153,28 @@ def test_roles_are_written_by_the_jobs_and_not_by_every_start(chart: Chart) -> N
         assert variables["AIRFLOW__FAB__UPDATE_FAB_PERMS"] == "True"
 
 
+def _make_user(container: Object, password: str, users: str) -> list[str]:
+    """What the job's script says to a stand-in that shows what it got, and lists users in Airflow's words."""
+    listing = f"[ $2 = list ] && {{ echo '{users}'; return; }}"
+    shown = 'for it in "$@"; do echo "argument: $it"; done; sed "s/^/typed: /"'
+    script = f"airflow() {{ {listing}\n{shown}; }}\n{container['args'][0]}"
+    command = [*container["command"], script, *container["args"][1:]]
+    done = subprocess.run(command, env={"PASSWORD": password}, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_no_user_is_made_where_there_is_one(chart: Chart) -> None:
+    container = _job(chart, {}, "create-user")["spec"]["containers"][0]
+    said = _make_user(container, "p", users='[{"id": "7", "username": "eve", "roles": ["Admin"]}]')
+    assert said == ["There are users, so none is made."]
+
+
 def test_the_users_password_is_typed_and_no_argument(chart: Chart) -> None:
     values = {"createUserJob": {"defaultUser": {"username": "eve", "lastName": 'O\'Hara "x" $HOME'}}}
     container = _job(chart, values, "create-user")["spec"]["containers"][0]
     assert environment(container)["PASSWORD"] == {"secretKeyRef": {"name": "airflow-default-user", "key": "password"}}
     # A stand-in for the command shows what it would get.
-    script = 'airflow() { for it in "$@"; do echo "argument: $it"; done; sed "s/^/typed: /"; }\n' + container["args"][0]
-    done = subprocess.run(
-        [*container["command"], script, *container["args"][1:]],
-        env={"PASSWORD": "p %s\\n w"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    said = done.stdout.splitlines()
+    said = _make_user(container, "p %s\\n w", users="No data found")
     assert said[:4] == ["argument: users", "argument: create", "argument: --role", "argument: Admin"]
     assert 'argument: O\'Hara "x" $HOME' in said
     assert said[-2:] == ["typed: p %s\\n w"] * 2
@@ -179,6 +187,28 @@ def test_the_log_groomer_removes_what_is_old(chart: Chart) -> None:
     assert groomer["volumeMounts"] == [{"name": "logs", "mountPath": "/opt/airflow/logs"}]
     subprocess.run(["sh", "-nc", groomer["args"][0]], check=True)
     assert len(pods(chart.render(LEAST))["airflow-scheduler"]["spec"]["containers"]) == 1
+
+
+def test_the_triggerers_volume_has_a_groomer_of_its_own(chart: Chart) -> None:
+    values = {"triggerer": {"logGroomerSidecar": {"retentionDays": 2}}}
+    groomer = pods(chart.render(values))["airflow-triggerer"]["spec"]["containers"][1]
+    assert groomer["name"] == "triggerer-log-groomer"
+    assert environment(groomer)["RETENTION_DAYS"] == "2"
+    off = {"triggerer": {"logGroomerSidecar": {"enabled": False}}}
+    assert len(pods(chart.render(off))["airflow-triggerer"]["spec"]["containers"]) == 1
+
+
+def test_a_path_of_airflows_address_is_one_of_its_apis_too(chart: Chart) -> None:
+    values = {
+        "config": {"api": {"base_url": "https://{{ .Release.Name }}.example/team/"}},
+        "clusterDomain": "corp.internal",
+    }
+    url = "http://airflow-api-server.flows.svc.corp.internal:8080/team"
+    assert _config(chart, values)["core"]["execution_api_server_url"] == f"{url}/execution/"
+    gateway = chart.one(values, "Service", "airflow-workflow-gateway")["spec"]["template"]["spec"]["containers"][0]
+    assert environment(gateway)["AIRFLOW_KNATIVE_GATEWAY_AIRFLOW_URL"] == url
+    without = _config(chart, {"config": {"api": {"base_url": "https://airflow.example"}}})
+    assert without["core"]["execution_api_server_url"].endswith(".svc.cluster.local:8080/execution/")
 
 
 def test_metrics_go_to_the_exporter(chart: Chart) -> None:

@@ -37,6 +37,7 @@ _POD = {
     "serviceAccountName",
     "volumes",
 }
+_KNATIVE = {"containerConcurrency", "responseStartTimeoutSeconds", "timeoutSeconds"}
 
 
 def test_a_revision_has_only_what_knative_takes(chart: Chart) -> None:
@@ -44,7 +45,7 @@ def test_a_revision_has_only_what_knative_takes(chart: Chart) -> None:
         for it in chart.render(values):
             if it["apiVersion"].startswith("serving.knative.dev/"):
                 assert set(it["spec"]) == {"template"}
-                assert set(it["spec"]["template"]["spec"]) <= _POD | {"containerConcurrency", "timeoutSeconds"}
+                assert set(it["spec"]["template"]["spec"]) <= _POD | _KNATIVE
 
 
 def test_helm_lint_finds_nothing(chart: Chart) -> None:

@@ -113,3 +113,30 @@ def test_a_job_gets_a_new_name_with_another_image_and_keeps_it_otherwise(chart: 
     same = names({}) & names({"gateway": {"minScale": 2}})
     assert len(same) == 2
     assert not same & names({"images": {"airflow": {"tag": "other"}}})
+
+
+def test_no_name_of_a_job_is_longer_than_a_label(chart: Chart) -> None:
+    jobs = [it["metadata"]["name"] for it in chart.render({"fullnameOverride": "a" * 53}) if it["kind"] == "Job"]
+    assert len(jobs) == 2
+    for name in jobs:
+        assert len(name) <= 63
+        assert re.fullmatch(r"a{31,}-(run-airflow-migrations|create-user)-[0-9a-f]{8}", name)
+
+
+def test_kubernetes_takes_the_other_kind_of_budget_and_strategy(chart: Chart) -> None:
+    values = {
+        "apiServer": {
+            "podDisruptionBudget": {"config": {"minAvailable": 1}},
+            "strategy": {"type": "Recreate"},
+        }
+    }
+    budget = chart.one(values, "PodDisruptionBudget", "airflow-api-server")["spec"]
+    assert (budget["minAvailable"], budget.get("maxUnavailable")) == (1, None)
+    assert chart.one(values, "Deployment", "airflow-api-server")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_any_host_of_an_ingress_stays_what_it_is(chart: Chart) -> None:
+    hosts = [{"name": "*.example.com", "tls": {"enabled": True, "secretName": "123"}}]
+    ingress = chart.one({"ingress": {"apiServer": {"enabled": True, "hosts": hosts}}}, "Ingress", "airflow-api-server")
+    assert ingress["spec"]["rules"][0]["host"] == "*.example.com"
+    assert ingress["spec"]["tls"] == [{"hosts": ["*.example.com"], "secretName": "123"}]

@@ -120,7 +120,7 @@ def test_extra_values_reach_the_pods(chart: Chart) -> None:
         labels = found[name]["metadata"]["labels"]
         assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
         assert spread["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == name.removeprefix("airflow-")
-        for container in (it for it in ours(found[name]) if it["name"] != "scheduler-log-groomer"):
+        for container in (it for it in ours(found[name]) if not it["name"].endswith("-log-groomer")):
             assert container["envFrom"] == [{"secretRef": {"name": "airflow-connections"}}]
             assert EVERYTHING["volumeMounts"][0] in container["volumeMounts"]
         variables = environment(spec["containers"][0])

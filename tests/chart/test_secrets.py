@@ -18,6 +18,7 @@ from .rendering import (
     EXISTING_SECRETS,
     EXTERNAL_DATABASE,
     VALUES,
+    WORKFLOWS,
     Chart,
     Object,
     containers,
@@ -172,3 +173,55 @@ def test_no_command_line_names_a_variable_that_holds_a_secret(chart: Chart) -> N
         for container in containers(pod):
             said = [*container.get("command", []), *container.get("args", [])]
             assert not [it for it in said if re.search(r"(?<!\$)\$\([A-Za-z_][A-Za-z0-9_]*\)", it)]
+
+
+def _changed(chart: Chart, one: Object, other: Object) -> set[str]:
+    """Names of pods and jobs that are not the same."""
+
+    def found(values: Object) -> dict[str, str]:
+        objects = chart.render(values)
+        jobs = {it["metadata"]["name"]: "" for it in objects if it["kind"] == "Job"}
+        return jobs | {name: json.dumps(it, sort_keys=True) for name, it in pods(objects).items()}
+
+    return {re.sub(r"-[0-9a-f]{8}$", "", name) for name, _ in found(one).items() ^ found(other).items()}
+
+
+AIRFLOW = {"airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"}
+JOBS = {"airflow-run-airflow-migrations", "airflow-create-user"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"data": {"metadataConnection": {"pass": "another"}}},
+        {"data": {"metadataConnection": {"host": "another.example"}}},
+        {"jwtSecret": "another"},
+        {"apiSecretKey": "another"},
+    ],
+    ids=["password", "host", "jwt", "api"],
+)
+def test_a_given_secret_that_changes_starts_what_reads_it_anew(chart: Chart, given: Object) -> None:
+    connection = {
+        **EXTERNAL_DATABASE["data"]["metadataConnection"],
+        **given.get("data", {}).get("metadataConnection", {}),
+    }
+    values = {**EXTERNAL_DATABASE, **given, "data": {"metadataConnection": connection}}
+    changed = _changed(chart, EXTERNAL_DATABASE, values)
+    assert changed >= AIRFLOW | JOBS
+
+
+def test_another_database_is_migrated(chart: Chart) -> None:
+    assert _changed(chart, {}, EXTERNAL_DATABASE) >= AIRFLOW | JOBS
+
+
+def test_another_signing_key_starts_workers_and_scheduler_anew(chart: Chart) -> None:
+    def signed(key: str) -> Object:
+        return {
+            **EVERYTHING,
+            "signingKey": {"existingSecret": "own", "publicKey": f"-----BEGIN PUBLIC KEY-----\n{key}"},
+        }
+
+    changed = _changed(chart, signed("a"), signed("b"))
+    assert changed >= {"airflow-scheduler", *(it["name"] for it in WORKFLOWS)}
+    assert not changed & {"airflow-api-server", *JOBS}
+    assert _changed(chart, EVERYTHING, signed("a")) >= {"airflow-scheduler", *(it["name"] for it in WORKFLOWS)}

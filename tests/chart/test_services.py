@@ -229,6 +229,10 @@ def test_the_gateway_starts_with_what_it_is_given(chart: Chart) -> None:
     settings = GatewaySettings.from_environ(given)
     assert str(settings.airflow_url).rstrip("/") == "http://airflow-api-server.flows.svc.cluster.local:8080"
     assert settings.wait_timeout < spec["timeoutSeconds"]
+    # The answer begins when the run has ended.
+    assert spec["responseStartTimeoutSeconds"] == spec["timeoutSeconds"]
+    # Knative waits half a minute until it tells a pod that goes.
+    assert settings.grace + 30 < spec["timeoutSeconds"]
     assert settings.max_concurrency == spec["containerConcurrency"]
     assert settings.airflow_patience == 45
     assert settings.unpause is False

@@ -77,6 +77,12 @@ metadata:
     {{- end }}
   annotations:
     checksum/config: {{ include "airflow-knative.airflowConfig" $root | sha256sum }}
+    {{- with include "airflow-knative.givenSecrets" $root }}
+    checksum/secrets: {{ . }}
+    {{- end }}
+    {{- if .dispatches }}
+    {{- include "airflow-knative.publicKeyChecksum" $root | nindent 4 }}
+    {{- end }}
     {{- with $values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -265,6 +271,39 @@ priorityClassName: {{ . }}
 {{- end }}
 {{ end }}
 {{- end }}
+{{- end }}
+
+{{- /* A sidecar that deletes old logs. Takes (list root component its-values). */}}
+{{- define "airflow-knative.logGroomer" -}}
+{{- $root := index . 0 }}
+{{- $values := index . 2 -}}
+- name: {{ index . 1 }}-log-groomer
+  image: {{ include "airflow-knative.image" (list $root "airflow") }}
+  imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
+  command: [sh, -c]
+  args:
+    - |
+      trap 'exit 0' TERM INT
+      while :; do
+        find "$LOGS" -type f -mtime "+$RETENTION_DAYS" -delete
+        find "$LOGS" -mindepth 1 -type d -empty -mmin +60 -delete
+        sleep "$((FREQUENCY_MINUTES * 60))" &
+        wait "$!"
+      done
+  env:
+    - name: LOGS
+      value: {{ $root.Values.airflowHome }}/logs
+    - name: RETENTION_DAYS
+      value: {{ $values.logGroomerSidecar.retentionDays | quote }}
+    - name: FREQUENCY_MINUTES
+      value: {{ $values.logGroomerSidecar.frequencyMinutes | quote }}
+  securityContext:
+    {{- include "airflow-knative.containerSecurity" (list $root $values) | nindent 4 }}
+  resources:
+    {{- toYaml $values.logGroomerSidecar.resources | nindent 4 }}
+  volumeMounts:
+    - name: logs
+      mountPath: {{ $root.Values.airflowHome }}/logs
 {{- end }}
 
 {{- /* The volume that keeps logs, of a StatefulSet. Takes (list root persistence). */}}

@@ -40,8 +40,30 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- end -}}
 {{- end }}
 
+{{- /* Behind a path of `config.api.base_url`, Airflow serves the API, the Execution API and logging in below that path alone. */}}
 {{- define "airflow-knative.apiUrl" -}}
-http://{{ include "airflow-knative.fullname" . }}-api-server.{{ .Release.Namespace }}.svc.cluster.local:{{ .Values.apiServer.service.port }}
+{{- $path := regexReplaceAll "^(?:[^:/]+://[^/]*(/.*)?|.*)$" (tpl (dig "api" "base_url" "" .Values.config | toString) .) "${1}" | trimSuffix "/" -}}
+http://{{ include "airflow-knative.fullname" . }}-api-server.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}:{{ .Values.apiServer.service.port }}{{ $path }}
+{{- end }}
+
+{{- /*
+Changes when a secret that is given in values does: pods have secrets as variables, which change in no pod that runs. By a slow function
+(scrypt), because whoever reads it may try out passwords. Empty where all secrets are generated, or are in Secrets that exist.
+*/}}
+{{- define "airflow-knative.givenSecrets" -}}
+{{- $given := dict -}}
+{{- if not (or .Values.data.metadataSecretName .Values.postgresql.enabled) -}}
+{{- $_ := set $given "database" .Values.data.metadataConnection -}}
+{{- end -}}
+{{- if and .Values.jwtSecret (not .Values.jwtSecretName) -}}
+{{- $_ := set $given "jwt" .Values.jwtSecret -}}
+{{- end -}}
+{{- if and .Values.apiSecretKey (not .Values.apiSecretKeySecretName) -}}
+{{- $_ := set $given "api" .Values.apiSecretKey -}}
+{{- end -}}
+{{- if $given -}}
+{{- derivePassword 1 "maximum" (toJson $given) .Release.Name .Release.Namespace | sha256sum -}}
+{{- end -}}
 {{- end }}
 
 {{- /* Whether tasks may go to KubernetesExecutor, which makes a pod for each. */}}
@@ -110,6 +132,15 @@ digits, and written as base64 here because Sprig has no way from hexadecimal dig
 {{ $text }}
 -----END PUBLIC KEY-----
 {{ end }}
+
+{{- /*
+Of a public key that is given: whoever signs and whoever checks start anew with another one. A generated pair stays.
+*/}}
+{{- define "airflow-knative.publicKeyChecksum" -}}
+{{- with .Values.signingKey.publicKey }}
+checksum/public-key: {{ trim . | sha256sum }}
+{{- end }}
+{{- end }}
 
 {{- /* Security context of a container of our images. Takes (list root component-values). */}}
 {{- define "airflow-knative.containerSecurity" -}}
