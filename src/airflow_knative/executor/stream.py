@@ -190,6 +190,7 @@ def _ours(status: int, title: str, said: str) -> AirflowKnativeError:
     """Tell what a problem document means: a worker's, or the local activator's."""
     if status == 409 or title == _MAY_HAVE_STARTED:  # noqa: PLR2004
         return BrokenOffError(said)
-    if title in _NO_WORKER or (status == 401 and "expired" in said):  # noqa: PLR2004
+    # 401: a signature is good for a time, and a worker of before another key was given is about to go.
+    if title in _NO_WORKER or status == 401:  # noqa: PLR2004
         return NotStartedError(said)
     return BusyError(said) if status in {429, 503} else RefusedError(said)
