@@ -1,0 +1,138 @@
+"""Which hosts are which nodes, what a cluster was made with, and how long a node may take to be drained."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from tests.unit.ansible.plays import REPOSITORY, local, play, tasks_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = REPOSITORY / "roles" / "kubernetes" / "tasks"
+
+
+def _nodes_of_hosts(hosts: list[dict[str, Any]], nodes: list[dict[str, Any]]) -> dict[str, str]:
+    path = REPOSITORY / "roles" / "kubernetes" / "filter_plugins" / "kubernetes.py"
+    spec = importlib.util.spec_from_file_location("kubernetes_filter", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: dict[str, str] = module.FilterModule().filters()["nodes_of_hosts"](hosts, nodes)
+    return found
+
+
+def _node(name: str, *addresses: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"addresses": [{"address": address} for address in addresses]}}
+
+
+def _host(name: str, nodename: str = "", **variables: str) -> dict[str, Any]:
+    return {"inventory_hostname": name, "ansible_facts": {"nodename": nodename} if nodename else {}, **variables}
+
+
+@pytest.mark.parametrize(
+    ("host", "node"),
+    [
+        (_host("node-1"), "node-1"),
+        (_host("Node-1"), "node-1"),
+        (_host("first", "Node-1"), "node-1"),
+        # What a host says of itself counts, not what the inventory calls it.
+        (_host("node-1", "other"), ""),
+        (_host("first", ansible_host="192.0.2.1"), "node-1"),
+        (_host("first", kubernetes_node_ip="192.0.2.1", ansible_host="bastion.example"), "node-1"),
+        (_host("first", "renamed", ansible_host="192.0.2.1"), "node-1"),
+        (_host("first", ansible_host="192.0.2.9"), ""),
+        (_host("first"), ""),
+    ],
+)
+def test_a_hosts_node_is_found_by_name_or_by_address(host: dict[str, Any], node: str) -> None:
+    nodes = [_node("node-1", "192.0.2.1", "node-1"), _node("node-2", "192.0.2.2"), {"metadata": {"name": "bare"}}]
+    assert _nodes_of_hosts([host], nodes) == {host["inventory_hostname"]: node}
+
+
+def test_an_address_that_another_host_has_now_is_not_the_lost_ones() -> None:
+    hosts = [_host("lost", ansible_host="192.0.2.1"), _host("node-2", ansible_host="192.0.2.1")]
+    assert _nodes_of_hosts(hosts, [_node("node-2", "192.0.2.1")]) == {"lost": "", "node-2": "node-2"}
+
+
+def _drain(tmp_path: Path, answer: dict[str, Any], timeout: int) -> tuple[str, float]:
+    """What is said of a node that answers so every time, and how long that took; a stand-in asks it."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "stand_in.py").write_text(
+        "from ansible.module_utils.basic import AnsibleModule\n"
+        f"module = AnsibleModule({ {name: {'type': 'raw'} for name in ('delete_options', 'kubeconfig', 'name', 'state')} })\n"
+        f"answer = {answer}\n"
+        "module.fail_json(**answer) if answer.get('failed') else module.exit_json(**answer)\n"
+    )
+    tasks = yaml.safe_load((TASKS / "drain.yml").read_text().replace("kubernetes.core.k8s_drain:", "stand_in:"))
+    variables = {
+        "kubernetes_kubeconfig": "/nowhere",
+        "kubernetes_drain_disable_eviction": False,
+        "kubernetes_drain_timeout": timeout,
+        "_kubernetes_drained": "node-1",
+    }
+    began = time.monotonic()
+    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(library)})
+    assert "Say what does not go" in done.stdout or done.returncode == 0, done.stdout
+    return done.stdout, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            {"warnings": ["timeout reached while pods were still running."]},
+            "pods are still there: `kubectl get pods -A --field-selector spec.nodeName=node-1`",
+        ),
+        (
+            {"failed": True, "msg": "Failed to delete pod a/b due to: budget"},
+            "Failed to delete pod a/b due to: budget.",
+        ),
+    ],
+)
+def test_a_node_that_does_not_empty_is_given_up_in_time(tmp_path: Path, answer: dict[str, Any], said: str) -> None:
+    output, seconds = _drain(tmp_path, answer, 6)
+    assert f"Node node-1 is not empty after 6 s (kubernetes_drain_timeout): {said}" in output
+    assert 6 <= seconds < 40  # Ansible's own start is among them
+
+
+def test_a_node_that_is_empty_is_left_at_once(tmp_path: Path) -> None:
+    output, _ = _drain(tmp_path, {"result": "node node-1 marked unschedulable."}, 300)
+    assert "failed=0" in output
+    assert "Say what does not go" not in output
+
+
+def _made_with(tmp_path: Path, **changed: str) -> str:
+    """What is said where these variables are others than those of a cluster that has the defaults."""
+    (check,) = tasks_of("roles/kubernetes/tasks/made_with.yml", "Check what stays")
+    made = {"networking": {"podSubnet": "10.244.0.0/16", "serviceSubnet": "10.96.0.0/12"}}
+    maps = [{"ClusterConfiguration": json.dumps(made)}, {"config.conf": json.dumps({"mode": "nftables"})}]
+    variables = yaml.safe_load((TASKS.parent / "defaults" / "main.yml").read_text())
+    variables |= yaml.safe_load((TASKS.parent / "vars" / "main.yml").read_text())
+    variables["__kubernetes_made_with"] = {"results": [{"resources": [{"data": data}]} for data in maps]}
+    return play(tmp_path, local([check], **{**variables, **changed})).stdout
+
+
+def test_what_the_cluster_was_made_with_is_taken(tmp_path: Path) -> None:
+    assert "failed=0" in _made_with(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "made"),
+    [
+        ("kubernetes_pod_cidr", "10.20.0.0/16", "10.244.0.0/16"),
+        ("kubernetes_service_cidr", "10.21.0.0/16", "10.96.0.0/12"),
+        ("kubernetes_proxy_mode", "iptables", "nftables"),
+        ("kubernetes_endpoint", "api.example:6443", ""),
+    ],
+)
+def test_what_the_cluster_was_not_made_with_is_refused(tmp_path: Path, name: str, value: str, made: str) -> None:
+    said = _made_with(tmp_path, **{name: value})
+    assert f"{name} is '{value}'; allowed is what the cluster was made with: '{made}'" in said
