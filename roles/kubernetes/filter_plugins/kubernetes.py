@@ -24,6 +24,10 @@ def _value(given: Given, name: str) -> str:
         return ""
 
 
+def _facts(given: Given) -> Given:
+    return given.get("ansible_facts") or {}
+
+
 def nodes_of_hosts(hosts: Iterable[Given], nodes: Sequence[Given]) -> dict[str, str]:
     """Each host's node: by the name that the host gives itself, or else by an address.
 
@@ -39,13 +43,14 @@ def nodes_of_hosts(hosts: Iterable[Given], nodes: Sequence[Given]) -> dict[str, 
     found: dict[str, str] = {}
     for given in known:
         host = str(given["inventory_hostname"])
-        name = str((given.get("ansible_facts") or {}).get("nodename") or host).lower()
+        name = str(_facts(given).get("nodename") or host).lower()
         found[host] = name if name in names else ""
     # An address may have gone to another host since.
     free = [node for node in nodes if node["metadata"]["name"] not in found.values()]
     for given in known:
         host = str(given["inventory_hostname"])
-        addresses = {_value(given, "kubernetes_node_ip"), _value(given, "ansible_host")} - {""}
+        own = (_facts(given).get("default_ipv4") or {}).get("address")
+        addresses = {_value(given, "kubernetes_node_ip"), _value(given, "ansible_host"), own} - {"", None}
         for node in [] if found[host] else free:
             if addresses & {address["address"] for address in (node.get("status") or {}).get("addresses") or []}:
                 found[host] = node["metadata"]["name"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import time
@@ -47,6 +48,7 @@ def _host(name: str, nodename: str = "", **variables: str) -> dict[str, Any]:
         (_host("first", ansible_host="192.0.2.1"), "node-1"),
         (_host("first", kubernetes_node_ip="192.0.2.1", ansible_host="bastion.example"), "node-1"),
         (_host("first", "renamed", ansible_host="192.0.2.1"), "node-1"),
+        ({**_host("first"), "ansible_facts": {"default_ipv4": {"address": "192.0.2.1"}}}, "node-1"),
         (_host("first", ansible_host="192.0.2.9"), ""),
         (_host("first"), ""),
     ],
@@ -65,9 +67,10 @@ def _drain(tmp_path: Path, answer: dict[str, Any], timeout: int) -> tuple[str, f
     """What is said of a node that answers so every time, and how long that took; a stand-in asks it."""
     library = tmp_path / "library"
     library.mkdir()
+    options = {name: {"type": "raw"} for name in ("delete_options", "kubeconfig", "name", "state")}
     (library / "stand_in.py").write_text(
         "from ansible.module_utils.basic import AnsibleModule\n"
-        f"module = AnsibleModule({ {name: {'type': 'raw'} for name in ('delete_options', 'kubeconfig', 'name', 'state')} })\n"
+        f"module = AnsibleModule({options})\n"
         f"answer = {answer}\n"
         "module.fail_json(**answer) if answer.get('failed') else module.exit_json(**answer)\n"
     )
@@ -136,3 +139,27 @@ def test_what_the_cluster_was_made_with_is_taken(tmp_path: Path) -> None:
 def test_what_the_cluster_was_not_made_with_is_refused(tmp_path: Path, name: str, value: str, made: str) -> None:
     said = _made_with(tmp_path, **{name: value})
     assert f"{name} is '{value}'; allowed is what the cluster was made with: '{made}'" in said
+
+
+def _same_cluster(tmp_path: Path, here: str, there: str) -> str:
+    """What is said of a node that trusts one file of certificates, where the control plane has the other."""
+    (check,) = tasks_of("roles/kubernetes/tasks/state.yml", "Check that it is a node of this cluster")
+    variables: dict[str, Any] = {"_kubernetes_member": True, "_kubernetes_founder": "node-1"}
+    for name, text in (("__kubernetes_trusted", here), ("__kubernetes_founders", there)):
+        variables[name] = {"content": base64.b64encode(text.encode()).decode()} if text else {"failed": False}
+    return play(tmp_path, local([check], **variables)).stdout
+
+
+ONE, TWO = (f"-----BEGIN CERTIFICATE-----\n{text}\n{text}\n-----END CERTIFICATE-----\n" for text in ("MIIa", "MIIb"))
+
+
+@pytest.mark.parametrize("there", [ONE, f"CN = kubernetes\n{ONE}", TWO + ONE])
+def test_a_node_that_trusts_the_clusters_authority_is_one_of_its(tmp_path: Path, there: str) -> None:
+    assert "failed=0" in _same_cluster(tmp_path, ONE, there)
+
+
+@pytest.mark.parametrize(("there", "said"), [(TWO, "has another certificate"), ("", "is not yet")])
+def test_a_node_of_another_cluster_is_refused(tmp_path: Path, there: str, said: str) -> None:
+    found = _same_cluster(tmp_path, ONE, there)
+    assert f"of another cluster than that of node-1, where /etc/kubernetes/pki/ca.crt {said}. Allowed is" in found
+    assert "playbooks/reset.yml --limit localhost -e reset_confirm=yes" in found
