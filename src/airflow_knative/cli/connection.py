@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from airflow_knative.errors import AirflowKnativeError
+from airflow_knative.variables import AIRFLOW_URL, GATEWAY_URL, PASSWORD, USER
 
-__all__ = ["AirflowUrlOption", "Connection", "GatewayUrlOption", "StateOption", "UserOption", "connect"]
-
-GATEWAY_URL: Final = "AIRFLOW_KNATIVE_GATEWAY_URL"
-AIRFLOW_URL: Final = "AIRFLOW_KNATIVE_AIRFLOW_URL"
-USER: Final = "AIRFLOW_KNATIVE_GATEWAY_USER"
-PASSWORD: Final = "AIRFLOW_KNATIVE_GATEWAY_PASSWORD"  # noqa: S105 -- the name of a variable
+__all__ = [
+    "PASSWORD",
+    "USER",
+    "AirflowUrlOption",
+    "Connection",
+    "GatewayUrlOption",
+    "StateOption",
+    "UserOption",
+    "connect",
+]
 
 GatewayUrlOption = Annotated[
     str | None,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from airflow_knative.errors import AirflowKnativeError
+from airflow_knative.variables import CLIENT_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,7 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings from environment variables.
+        """Read the settings from environment variables. Those of the command line, a client of gateways, are none.
 
         Raises:
             SettingsError: with one line for each variable that is missing, unknown or not allowed.
@@ -90,7 +91,7 @@ class Settings(BaseModel):
         given: dict[str, str] = {}
         problems: list[str] = []
         for variable, value in environ.items():
-            if not variable.startswith(PREFIX) or not value:
+            if not variable.startswith(PREFIX) or not value or variable in CLIENT_VARIABLES:
                 continue
             name = variable.removeprefix(PREFIX)
             if name.lower() in cls.model_fields:

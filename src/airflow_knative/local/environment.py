@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_knative.local.settings import DEFAULT_EXECUTOR, LocalSettings
+from airflow_knative.variables import CLIENT_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,8 @@ _NEVER_INHERITED: Final = frozenset(
         "PORT",
         "AIRFLOW_KNATIVE_LOCAL_ADMIN_USER",
         "AIRFLOW_KNATIVE_LOCAL_ADMIN_PASSWORD",
+        # They may hold the login of another gateway, such as a cluster's.
+        *CLIENT_VARIABLES,
     }
 )
 _WORKER_INHERITS: Final = frozenset(

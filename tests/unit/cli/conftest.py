@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_knative.cli.connection import AIRFLOW_URL, GATEWAY_URL, PASSWORD, USER
+from airflow_knative.variables import AIRFLOW_URL, GATEWAY_URL, PASSWORD, USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_knative.cli.connection import PASSWORD, connect
+from airflow_knative.cli.connection import connect
 from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.secrets import Secrets
 from airflow_knative.local.settings import LocalSettings
+from airflow_knative.variables import PASSWORD
 
 if TYPE_CHECKING:
     from pathlib import Path

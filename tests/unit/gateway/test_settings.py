@@ -8,6 +8,7 @@ import pytest
 
 from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.gateway.settings import PREFIX, Settings, SettingsError, _shown
+from airflow_knative.variables import CLIENT_VARIABLES
 
 URL = {PREFIX + "AIRFLOW_URL": "http://airflow:8080"}
 
@@ -47,6 +48,13 @@ def test_what_kubernetes_puts_there_for_a_service_is_no_setting() -> None:
         "PORT_80_TCP_ADDR": "10.0.0.7",
     }
     assert Settings.from_environ(URL | {PREFIX + name: value for name, value in links.items()}).port == 8080
+
+
+def test_what_the_command_line_reads_is_no_setting() -> None:
+    login = {"URL": "https://gateway.example", "USER": "anna", "PASSWORD": "s3cret"}
+    exported = {PREFIX + name: value for name, value in login.items()}
+    assert Settings.from_environ(URL | exported) == Settings.from_environ(URL)
+    assert exported.keys() <= CLIENT_VARIABLES
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_knative.local.environment import airflow_environment, gateway_environment, worker_environment
+from airflow_knative.gateway.settings import Settings
+from airflow_knative.local.environment import (
+    airflow_environment,
+    gateway_environment,
+    tool_environment,
+    worker_environment,
+)
 from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.secrets import Secrets
 from airflow_knative.local.settings import LocalSettings
+from airflow_knative.variables import CLIENT_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +32,11 @@ CALLER = {
     "AIRFLOW__CORE__XCOM_BACKEND": "my.Backend",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "7",
     "AIRFLOW_KNATIVE_LOCAL_ADMIN_PASSWORD": "pw",
+    "AIRFLOW_KNATIVE_GATEWAY_URL": "https://gateway.example",
+    "AIRFLOW_KNATIVE_GATEWAY_USER": "anna",
+    "AIRFLOW_KNATIVE_GATEWAY_PASSWORD": "of-the-cluster",
+    "AIRFLOW_KNATIVE_AIRFLOW_URL": "https://airflow.example",
+    "AIRFLOW_KNATIVE_GATEWAY_GRACE": "5",
 }
 
 
@@ -95,3 +107,19 @@ def test_the_gateway_has_no_credentials(paths: StatePaths, settings: LocalSettin
     environment = gateway_environment(paths, settings, secrets, CALLER)
     assert not [name for name in environment if name.startswith("AIRFLOW__")]
     assert environment["AIRFLOW_KNATIVE_GATEWAY_AIRFLOW_URL"] == "http://127.0.0.1:8080"
+
+
+def test_the_login_at_another_gateway_reaches_no_part(
+    paths: StatePaths, settings: LocalSettings, secrets: Secrets
+) -> None:
+    of_the_gateway = gateway_environment(paths, settings, secrets, CALLER)
+    for environment in (
+        tool_environment(paths, secrets, CALLER),
+        airflow_environment(paths, settings, secrets, "postgresql://here", CALLER),
+        of_the_gateway,
+        worker_environment(paths, settings, secrets, CALLER),
+    ):
+        assert not CLIENT_VARIABLES & set(environment)
+        assert "of-the-cluster" not in environment.values()
+    # What tunes the gateway still does.
+    assert Settings.from_environ(of_the_gateway).grace == 5
