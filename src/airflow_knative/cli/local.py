@@ -20,14 +20,21 @@ from airflow_knative.local.errors import LocalError, NotRunningError
 from airflow_knative.local.instance import Instance
 from airflow_knative.local.logs import follow_lines, show_logs
 from airflow_knative.local.paths import StatePaths, default_state
-from airflow_knative.local.ports import sequence
-from airflow_knative.local.secrets import ADMIN_PASSWORD_VARIABLE, ADMIN_USER_VARIABLE, DEMO_PASSWORD, Secrets
+from airflow_knative.local.ports import check_free, sequence
+from airflow_knative.local.secrets import (
+    ADMIN_PASSWORD_VARIABLE,
+    ADMIN_USER_VARIABLE,
+    DEMO_PASSWORD,
+    Secrets,
+    check_login,
+)
 from airflow_knative.local.settings import DEFAULT_EXECUTOR, LocalSettings
 from airflow_knative.local.view import show_progress, status_view
 
 __all__ = ["app"]
 
 _STOP_TIMEOUT = 60.0
+_UNSERVED = "everything is up, but these workflows cannot be served; they are taken up as soon as they are mended"
 
 app = typer.Typer(no_args_is_help=True, help="Run everything on this machine.", pretty_exceptions_enable=False)
 
@@ -84,35 +91,33 @@ def up(  # noqa: PLR0917
     }
     asked = {name: value for name, value in asked.items() if value is not None}
     password = _admin_password(admin_password_file)
+    check_login(admin_user, password)
     instance.settle(timeout=_STOP_TIMEOUT)
-    running = instance.is_running
-    if running:
-        settings = instance.settings()
-        if port_base:
-            asked = {**sequence(port_base, settings.host), **asked}
-        changes = settings.differences(asked)
-        changes |= _login_changes(instance.paths, admin_user, password)
-        if changes:
-            for name, (now, then) in changes.items():
-                console.print(f"{name} changes from {now} to {then}", highlight=False, markup=False)
-            console.print("Restarting with the changed options.")
-            settings = settings.with_changes({name: asked[name] for name in changes if name in asked})
-            instance.stop(timeout=_STOP_TIMEOUT)
-            running = False
-    else:
-        if port_base is not None:
-            asked = {**sequence(port_base, host or "127.0.0.1"), **asked}
-        settings = LocalSettings(**{"workflows": Path("workflows").absolute(), "executor": DEFAULT_EXECUTOR, **asked})
+    now = instance.settings() if instance.is_running else None
+    settings = _settings(asked, port_base, now)
     if not settings.workflows.is_dir():
         raise LocalError(f"the workflows folder {settings.workflows} is not a folder; name one with --workflows")
+    running = now is not None
+    if now is not None:
+        changes = {**now.differences(vars(settings)), **_login_changes(instance.paths, admin_user, password)}
+        if changes:
+            # Whatever can be wrong is found before anything ends.
+            check_free(settings, held_by=now)
+            for name, (before, then) in changes.items():
+                console.print(f"{name} changes from {before} to {then}", highlight=False, markup=False)
+            console.print("Restarting with the changed options.")
+            instance.stop(timeout=_STOP_TIMEOUT)
+            running = False
     if running:
         restarted = instance.hurry()
         console.print(f"Restarting {', '.join(restarted)}." if restarted else "Already up.")
     else:
         instance.start(settings, user=admin_user, password=password, attached=foreground)
-    _follow_start(instance, console, started=not running)
+    problem = None if _follow_start(instance, console, started=not running) else _UNSERVED
     if foreground:
-        _stay(instance, console)
+        _stay(instance, console, problem)
+    elif problem is not None:
+        raise LocalError(problem)
 
 
 @app.command()
@@ -182,6 +187,15 @@ def _admin_password(file: Path | None) -> str | None:
         raise LocalError(f"--admin-password-file {file} cannot be read: {error.strerror}") from None
 
 
+def _settings(asked: dict[str, Any], port_base: int | None, now: LocalSettings | None) -> LocalSettings:
+    """Complete what is asked by what it runs with now, or by the defaults."""
+    if now is not None:
+        # 0 is content with the ports that it has.
+        return now.with_changes({**(sequence(port_base, now.host) if port_base else {}), **asked})
+    ports = {} if port_base is None else sequence(port_base, asked.get("host", "127.0.0.1"))
+    return LocalSettings(**{"workflows": Path("workflows").absolute(), "executor": DEFAULT_EXECUTOR, **ports, **asked})
+
+
 def _login_changes(paths: StatePaths, user: str | None, password: str | None) -> dict[str, tuple[str, str]]:
     known = Secrets.load(paths)
     changes = {}
@@ -192,7 +206,8 @@ def _login_changes(paths: StatePaths, user: str | None, password: str | None) ->
     return changes
 
 
-def _follow_start(instance: Instance, console: Console, *, started: bool) -> None:
+def _follow_start(instance: Instance, console: Console, *, started: bool) -> bool:
+    """Show the start until everything is up; say whether all workflows can be served."""
     try:
         outcome = show_progress(console, instance.progress(), quiet=not started)
     except KeyboardInterrupt:
@@ -207,12 +222,10 @@ def _follow_start(instance: Instance, console: Console, *, started: bool) -> Non
     if started:
         console.print(f"Up after {outcome['seconds']:.1f} s.", highlight=False)
     _print_urls(instance, console)
-    if problems := instance.status()["problems"]:
-        for problem in problems:
-            console.print(problem, style="red", markup=False, highlight=False)
-        raise LocalError(
-            "everything is up, but these workflows cannot be served; they are taken up as soon as they are mended"
-        )
+    problems = instance.status()["problems"]
+    for problem in problems:
+        console.print(problem, style="red", markup=False, highlight=False)
+    return not problems
 
 
 def _print_urls(instance: Instance, console: Console) -> None:
@@ -238,8 +251,10 @@ def _print_urls(instance: Instance, console: Console) -> None:
     )
 
 
-def _stay(instance: Instance, console: Console) -> None:
+def _stay(instance: Instance, console: Console, problem: str | None) -> None:
     """Show the supervisor's log until a signal comes or the instance ends, then take it down."""
+    if problem is not None:
+        console.print(problem, style="red", highlight=False)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -40,19 +40,25 @@ def sequence(base: int, host: str) -> dict[str, int]:
     return {use.field: port for use, port in zip(PORTS, ports, strict=True)}
 
 
-def check_free(settings: LocalSettings) -> None:
+def check_free(settings: LocalSettings, *, held_by: LocalSettings | None = None) -> None:
     """Look before anything starts whether every port is free.
+
+    Args:
+        settings: Those it is to start with.
+        held_by: Those it runs with now: what has these ports is to end first.
 
     Raises:
         PortTakenError: One is not; names the port, who wants it, who has it and the option to change it.
         LocalError: The address is none of this machine's.
     """
+    held = set() if held_by is None else {getattr(held_by, use.field) for use in PORTS}
     for use in PORTS:
         port = getattr(settings, use.field)
         with socket.socket(_family(settings.host), socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((settings.host, port))
+                # Of a port that is held only the address can be tried.
+                probe.bind((settings.host, 0 if port in held else port))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise PortTakenError(

@@ -15,11 +15,22 @@ from airflow_knative.local.files import write_atomically
 if TYPE_CHECKING:
     from airflow_knative.local.paths import StatePaths
 
-__all__ = ["ADMIN_PASSWORD_VARIABLE", "ADMIN_USER_VARIABLE", "DEMO_PASSWORD", "Secrets"]
+__all__ = ["ADMIN_PASSWORD_VARIABLE", "ADMIN_USER_VARIABLE", "DEMO_PASSWORD", "Secrets", "check_login"]
 
 ADMIN_USER_VARIABLE: Final = "AIRFLOW_KNATIVE_LOCAL_ADMIN_USER"
 ADMIN_PASSWORD_VARIABLE: Final = "AIRFLOW_KNATIVE_LOCAL_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable
 DEMO_PASSWORD: Final = "admin"  # noqa: S105 - known to everybody, and `up` says so
+
+
+def check_login(user: str | None, password: str | None) -> None:
+    """Refuse a login that nobody could use; None is one that is not given.
+
+    Raises:
+        LocalError: The user or the password is empty.
+    """
+    for name, value in (("user", user), ("password", password)):
+        if value is not None and not value.strip():
+            raise LocalError(f"the admin {name} is empty; give one or leave it out")
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,15 +75,10 @@ class Secrets:
         Raises:
             LocalError: The file is damaged, or the user or the password is empty.
         """
+        check_login(user, password)
         known = cls._load(paths)
-        changed = known or cls.make()
-        values = asdict(changed)
-        for name, value in (("admin_user", user), ("admin_password", password)):
-            if value is None:
-                continue
-            if not value.strip():
-                raise LocalError(f"the {name.replace('_', ' ')} is empty; give one or leave it out")
-            values[name] = value
+        given = {"admin_user": user, "admin_password": password}
+        values = asdict(known or cls.make()) | {name: value for name, value in given.items() if value is not None}
         changed = cls(**values)
         if changed != known:
             write_atomically(paths.secrets, json.dumps(values, indent=2) + "\n")
