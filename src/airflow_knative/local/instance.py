@@ -169,8 +169,7 @@ class Instance:
 
     def purge(self) -> None:
         """Remove the state folder."""
-        is_ours = self.paths.lock.exists() or self.paths.secrets.exists()
-        if self.paths.root.exists() and not is_ours and any(self.paths.root.iterdir()):
+        if self.paths.root.exists() and not self.paths.is_state and any(self.paths.root.iterdir()):
             raise LocalError(f"{self.paths.root} is no state folder of `airflow-knative local`; it is left as it is")
         if self.paths.root.exists():
             shutil.rmtree(self.paths.root)

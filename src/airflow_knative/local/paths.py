@@ -131,11 +131,16 @@ class StatePaths:
         """The log file of a part."""
         return self.logs / f"{part}.log"
 
+    @property
+    def is_state(self) -> bool:
+        """Whether it has what only a state folder has, so that it may be changed and removed."""
+        return self.lock.exists() or self.secrets.exists()
+
     def create(self) -> None:
         """Make the folders that are missing.
 
         Raises:
-            LocalError: The folder cannot be made, or belongs to someone else.
+            LocalError: The folder cannot be made, belongs to someone else, or holds something else.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,7 +150,14 @@ class StatePaths:
                     f"the state folder {self.root} belongs to user {status.st_uid}, not to you; "
                     "name another with --state"
                 )
+            if not self.is_state and any(self.root.iterdir()):
+                raise LocalError(
+                    f"the state folder {self.root} holds something else already; it is left as it is. "
+                    "Name an empty folder with --state, or one that does not exist"
+                )
             self.root.chmod(0o700)
+            # First of all, so that a start that is broken off leaves a folder that is known again.
+            self.lock.touch(mode=0o600)
             for folder in (
                 self.run,
                 self.logs,

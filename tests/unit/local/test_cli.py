@@ -146,6 +146,24 @@ def test_workflows_that_cannot_be_served_do_not_end_the_foreground(
     assert not running.is_running
 
 
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o755)
+    (folder / "precious").touch()
+    for command in (["up", "--port-base", "0", "--workflows", str(tmp_path)], ["down", "--purge", "--yes"]):
+        result = run(app, [*command, "--state", str(folder)])
+        assert isinstance(result.exception, LocalError)
+        assert str(folder) in str(result.exception)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in folder.iterdir()] == ["precious"]
+
+
+def test_an_empty_folder_and_one_of_a_start_that_was_broken_off_become_a_state_folder(tmp_path: Path) -> None:
+    for _ in range(2):
+        StatePaths(tmp_path).create()
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
 def test_logs_of_an_unknown_part_names_the_known(tmp_path: Path) -> None:
     result = run(app, ["logs", "nonsense", "--state", str(tmp_path)])
     assert isinstance(result.exception, LocalError)
