@@ -65,6 +65,16 @@ class Answer:
         """Whether it says that the wait ended before the run did."""
         return self.status == HTTPStatus.GATEWAY_TIMEOUT and self.run_id is not None
 
+    @property
+    def away(self) -> bool:
+        """Whether it says that the gateway cannot wait now: it shuts down, is overloaded, or has no Airflow."""
+        return self.status == HTTPStatus.SERVICE_UNAVAILABLE
+
+    @property
+    def shutting_down(self) -> bool:
+        """Whether it says that the gateway waited until it had to end."""
+        return self.away and str(self.document.get("type")).endswith(":shutting-down")
+
 
 class Gateway:
     """A client of the gateway. Calls may take as long as a run takes."""

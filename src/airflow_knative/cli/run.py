@@ -34,6 +34,8 @@ _FIRST_LOOK: Final = 0.5
 """Seconds until the tasks are looked at for the first time: a short run is over by then and is not slowed by it."""
 _LONGEST_PAUSE: Final = 2.0
 _PAUSES_AFTER_A_BREAK: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+_LASTING: Final = 10.0
+"""Seconds of waiting at a gateway after which its end counts as the first absence again."""
 
 
 def run(
@@ -158,18 +160,25 @@ def _finish(gateway: Gateway, dag_id: str, body: str, key: str, deadline: float 
     """Wait for the end of the run that the key stands for, over the gateway's own limits and short absences."""
     breaks = 0
     while True:
-        wait = None if deadline is None else max(1, round(deadline - time.monotonic()))
+        began = time.monotonic()
         try:
-            answer = gateway.finish(dag_id, body, key, wait)
+            answer = gateway.finish(dag_id, body, key, None if deadline is None else max(1, round(deadline - began)))
         except GatewayUnreachableError:
             if not started or breaks == len(_PAUSES_AFTER_A_BREAK):
                 raise
-            time.sleep(_PAUSES_AFTER_A_BREAK[breaks])
-            breaks += 1
-            continue
-        if not answer.still_running or (deadline is not None and time.monotonic() >= deadline - 1):
-            return answer
-        started, breaks = True, 0
+        else:
+            started = started or answer.run_id is not None
+            if answer.still_running or (answer.shutting_down and time.monotonic() - began > _LASTING):
+                breaks = 0
+            if not (answer.still_running or (answer.away and started and breaks < len(_PAUSES_AFTER_A_BREAK))):
+                return answer
+            if deadline is not None and time.monotonic() >= deadline - 1:
+                return answer
+            if answer.still_running:
+                continue
+        pause = _PAUSES_AFTER_A_BREAK[breaks]
+        time.sleep(pause if deadline is None else max(0.0, min(pause, deadline - 1 - time.monotonic())))
+        breaks += 1
 
 
 def _report(answer: Answer, console: Console, seconds: float) -> None:

@@ -95,6 +95,74 @@ def test_waiting_goes_on_beyond_the_gateways_limit(server: FakeServer, call: Cal
     assert call("--input", "1").stdout == "7\n"
 
 
+def absence(kind: str, **members: Any) -> tuple[int, Any]:
+    return 503, {"type": f"urn:airflow-knative:problem:{kind}", "title": kind, "status": 503, **members}
+
+
+GOING = absence("shutting-down", run_id=RUN_ID)
+OVERLOADED = absence("overloaded")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Do not wait, but take note of the pauses."""
+    taken: list[float] = []
+    monkeypatch.setattr(run_module.time, "sleep", taken.append)
+    return taken
+
+
+@pytest.mark.parametrize("json_", [(), ("--json",)])
+def test_a_gateway_that_goes_or_has_no_place_is_asked_again(
+    server: FakeServer, call: Callable[..., Result], pauses: list[float], json_: tuple[str, ...]
+) -> None:
+    away = absence("airflow-unavailable", run_id=RUN_ID)
+    server.answers[RUN] = gateway(GOING, OVERLOADED, (503, "no healthy upstream"), away, (200, {"output": 7}))
+    result = call("--input", "1", *json_)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == ('{"output":7}' if json_ else "7")
+    assert pauses == [0.5, 1.0, 2.0, 4.0]
+    assert len({headers["idempotency-key"] for method, _, headers, _ in server.calls if method == "POST"}) == 1
+
+
+def test_patience_with_a_gateway_has_an_end(
+    server: FakeServer, call: Callable[..., Result], pauses: list[float]
+) -> None:
+    server.answers[RUN] = gateway(GOING)
+    result = call("--input", "1")
+    assert result.exit_code == 1
+    assert "shutting-down" in result.stderr
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+def test_gateways_that_waited_before_they_ended_are_not_counted(
+    server: FakeServer, call: Callable[..., Result], pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_LASTING", 0.0)
+    server.answers[RUN] = gateway(*[GOING] * 9, (200, {"output": 7}))
+    assert call("--input", "1").stdout == "7\n"
+    assert pauses == [0.5] * 9
+
+
+def test_a_gateway_without_a_place_for_a_first_call_is_not_waited_for(
+    server: FakeServer, call: Callable[..., Result], pauses: list[float]
+) -> None:
+    server.answers[RUN] = OVERLOADED
+    assert call("--input", "1", "--json").exit_code == 1
+    assert call("--input", "1").exit_code == 1
+    assert pauses == []
+    assert len(server.calls) == 2
+
+
+def test_an_absence_does_not_outlast_the_timeout(
+    server: FakeServer, call: Callable[..., Result], pauses: list[float]
+) -> None:
+    server.answers[RUN] = gateway(GOING)
+    result = call("--input", "1", "--timeout", "1", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == GOING[1]
+    assert pauses == []
+
+
 def test_the_timeout_is_the_gateways_to_keep(server: FakeServer, call: Callable[..., Result]) -> None:
     server.answers[RUN] = (504, STILL)
     result = call("--input", "1", "--timeout", "1", "--json")

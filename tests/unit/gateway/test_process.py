@@ -73,6 +73,26 @@ async def test_sigterm_lets_calls_under_way_finish(airflow: FakeAirflow) -> None
         assert await gateway.wait() == -signal.SIGTERM
 
 
+async def test_a_long_grace_period_ends_with_the_last_call(airflow: FakeAirflow) -> None:
+    async with process(airflow, grace=265) as (gateway, client):
+        # An idle connection, which must not be waited for.
+        assert (await client.get("/healthz")).status_code == 200
+        calls = [asyncio.create_task(client.post("/runWorkflow/slow", json={"input": [i]})) for i in range(2)]
+        await airflow.until(lambda: len(airflow.intervals) == 2)
+        gateway.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        with pytest.raises(httpx.ConnectError):
+            await client.post("/runWorkflow/avg", json={"input": [1]})
+        first, last = airflow.runs.values()
+        for run in (first, last):
+            assert gateway.returncode is None
+            run.ends = 0
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert {(await call).status_code for call in calls} == {200}
+        async with asyncio.timeout(5):
+            await gateway.wait()
+
+
 async def test_sigterm_answers_calls_that_take_longer_than_the_grace_period(airflow: FakeAirflow) -> None:
     async with process(airflow, grace=1.2) as (gateway, client):
         call = asyncio.create_task(client.post("/runWorkflow/slow", json={"input": [1]}))
