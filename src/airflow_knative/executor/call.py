@@ -364,7 +364,7 @@ class _Applier:
         """
         if write.seq != self.received:
             raise WireError(f"The worker sent write {write.seq} where write {self.received} was due.")
-        if write.path.endswith("/state"):
+        if write.is_state:
             if self._state_seen:
                 raise WireError("The worker sent a second state for its task.")
             self._state_seen = True

@@ -306,5 +306,6 @@ class Database:
 
 def _states_before(writes: Sequence[Write]) -> set[str]:
     """Return the states in which `writes` may find their task instance: running, or as they left it the last time."""
-    left = {str(write.body["state"]) for write in writes if write.path.endswith("/state") and "state" in write.body}
+    bodies = [write.body for write in writes if write.is_state]
+    left = {str(body["state"]) for body in bodies if isinstance(body, dict) and "state" in body}
     return {TaskInstanceState.RUNNING, *left}

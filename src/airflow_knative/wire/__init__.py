@@ -18,6 +18,7 @@ from airflow_knative.wire.records import (
     Write,
     decode_record,
     encode_record,
+    is_state_line,
 )
 from airflow_knative.wire.request import (
     PROTOCOL_VERSION,
@@ -57,5 +58,6 @@ __all__ = [
     "decode_record",
     "decode_request",
     "encode_record",
+    "is_state_line",
     "problem",
 ]

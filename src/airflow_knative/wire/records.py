@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -19,9 +20,15 @@ __all__ = [
     "Write",
     "decode_record",
     "encode_record",
+    "is_state_line",
 ]
 
 MEDIA_TYPE: Final = "application/x-ndjson"
+
+_STATE: Final = re.compile(r"/task-instances/[^/]+/state")
+_STATE_LINE: Final = re.compile(  # as `encode_record` orders it
+    rb'\{"type":"write","seq":[0-9]+,"method":"[A-Z]+","path":"/task-instances/[^/"]+/state"'
+)
 
 
 class _Record(BaseModel):
@@ -57,6 +64,11 @@ class Write(_Record):
     """Below the API's root, percent-decoded: `/xcoms/<dag>/<run>/<task>/<key>`."""
     query: dict[str, str] = {}
     body: Any = None
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it is the task instance's state, and not, say, an XCom whose key is `state`."""
+        return _STATE.fullmatch(self.path) is not None
 
 
 class Missed(_Record):
@@ -100,6 +112,11 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator
 def encode_record(record: Record) -> bytes:
     """Return the record as one line, its line feed included."""
     return record.model_dump_json().encode() + b"\n"
+
+
+def is_state_line(line: bytes) -> bool:
+    """Tell of an encoded record whether it is a write with `is_state`; its body, which may be large, is not read."""
+    return _STATE_LINE.match(line) is not None
 
 
 def decode_record(line: bytes) -> Record:

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from airflow_knative.wire import is_state_line
 from airflow_knative.worker.execution_api import ApiAwayError, Verdict, deliver, heartbeat, running
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _WAIT: Final = 5.0  # seconds from the end of an answer to the first question
 _LAST_WAIT: Final = 10.0
 _PATIENCE: Final = 300.0  # seconds for which an Execution API that is away is asked
 _MOST_BYTES: Final = 16 * 1024 * 1024  # of results; the newest is kept whatever its size
-_STATE: Final = b'/state"'
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Receipts:
             writes: `write` records.
             doubtful: whether the answer surely did not arrive.
         """
-        if not any(_STATE in line[:200] for line in writes):
+        if not any(map(is_state_line, writes)):
             return  # it has no result
         now = time.monotonic()
         due = now if doubtful else now + self._wait

@@ -21,13 +21,15 @@ from airflow.sdk import (
 )
 from twins import twins
 
+ODD_KEY = "odd key/with a slash&ü"
+
 
 @twins()
 def xcoms(_: str) -> None:
     @task(multiple_outputs=True)
     def several() -> dict[str, Any]:
         ti = get_current_context()["ti"]
-        ti.xcom_push(key="odd key/with a slash&ü", value={"nested": [1, None, "ü\u2028"]})
+        ti.xcom_push(key=ODD_KEY, value={"nested": [1, None, "ü\u2028"]})
         return {
             "when": datetime(2026, 1, 1, tzinfo=UTC),
             "day": date(2026, 1, 2),
@@ -37,12 +39,13 @@ def xcoms(_: str) -> None:
             "big": 2**62,
             "float": 1e-300,
             "none": None,
+            "state": 1,
         }
 
     @task
     def reads() -> list[str]:
         ti = get_current_context()["ti"]
-        keys = ["when", "day", "exact", "pair", "set", "big", "float", "none", "odd key/with a slash&ü", "absent"]
+        keys = ["when", "day", "exact", "pair", "set", "big", "float", "none", "state", ODD_KEY, "absent"]
         return [repr(ti.xcom_pull(task_ids="several", key=key)) for key in keys]
 
     @task

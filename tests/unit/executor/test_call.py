@@ -338,6 +338,32 @@ async def test_a_task_instance_that_is_not_queued_any_more_is_left_alone(stage: 
     assert stage.requests == []
 
 
+@pytest.mark.parametrize("key", ["state", "a/state"])
+@pytest.mark.parametrize("value", [None, 7, "running", {"state": "failed"}])
+async def test_an_xcom_may_be_called_state(stage: Stage, key: str, value: Any) -> None:
+    xcom = Write(seq=0, method="POST", path=f"/xcoms/d/r/t/{key}", body=value)
+    stage.answers(STARTED, encode_record(xcom), success(1), finished(2))
+    assert await stage.run() == Result(Outcome.SETTLED)
+    assert stage.database.applied[0] == xcom
+    assert stage.database.state == "success"
+
+
+async def test_a_task_that_pushed_an_xcom_called_state_can_still_be_stopped(stage: Stage) -> None:
+    async def wait(_request: web.Request, _response: web.StreamResponse) -> None:
+        while not stage.database.applied:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        stage.database.state = "failed"
+        await asyncio.Event().wait()
+
+    stage.answers(STARTED, encode_record(Write(seq=0, method="POST", path="/xcoms/d/r/t/state", body=1)), then=wait)
+    running = asyncio.create_task(stage.run())
+    while not running.done():
+        await asyncio.sleep(0.05)
+        await stage.context.heartbeat_once()
+    assert await running == Result(Outcome.SETTLED)
+    assert "The task instance was stopped" in stage.log
+
+
 FOREIGN = [
     Write(seq=0, method="PATCH", path="/task-instances/00000000-0000-0000-0000-000000000000/state", body={}),
     Write(seq=0, method="POST", path="/xcoms/other/r/t/return_value", body=1),

@@ -22,7 +22,7 @@ from airflow_knative.executor import database as module
 from airflow_knative.executor.claims import is_unclaimed
 from airflow_knative.executor.database import Beat, Database, FencedOffError, NotRunnableError
 from airflow_knative.executor.inputs import Declared
-from airflow_knative.executor.journal import Owner
+from airflow_knative.executor.journal import Owner, WriteRefusedError
 from airflow_knative.wire import Fence, Inputs, Write
 
 if TYPE_CHECKING:
@@ -182,6 +182,30 @@ def test_writes_count_behind_their_fence_and_may_be_repeated(database: Database,
     for _ in range(2):  # the connection may break after the commit
         assert database.apply(OWNER, fence, [SUCCESS], settled=False)
         assert _row(engine).state == "success"
+
+
+@pytest.mark.parametrize("value", [None, 7, "failed", {"state": "success"}])
+def test_an_xcom_called_state_says_nothing_of_the_task_instance(
+    database: Database, engine: Engine, monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    applied: list[Write] = []
+    monkeypatch.setattr(module, "apply_write", lambda _session, _dag_bag, _owner, write: applied.append(write) or False)
+    fence, xcom = database.new_fence(), Write(seq=0, method="POST", path="/xcoms/d/r/t/state", body=value)
+    _start(database, fence)
+    assert not database.apply(OWNER, fence, [xcom], settled=False)
+    assert applied == [xcom]
+    with Session(engine) as session, session.begin():
+        session.execute(update(TaskInstance).values(state="success"))
+    with pytest.raises(FencedOffError):
+        database.apply(OWNER, fence, [xcom], settled=False)
+
+
+@pytest.mark.parametrize("body", [None, 7, [], "state"])
+def test_a_state_that_is_none_is_refused(database: Database, body: Any) -> None:
+    fence = database.new_fence()
+    _start(database, fence)
+    with pytest.raises(WriteRefusedError):
+        database.apply(OWNER, fence, [SUCCESS.model_copy(update={"body": body})], settled=False)
 
 
 def test_who_is_fenced_off_writes_nothing(database: Database, engine: Engine) -> None:

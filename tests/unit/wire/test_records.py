@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_knative.wire import (
@@ -14,6 +16,7 @@ from airflow_knative.wire import (
     Write,
     decode_record,
     encode_record,
+    is_state_line,
 )
 
 
@@ -33,6 +36,33 @@ def test_a_record_survives_the_wire_as_one_line(record: Record) -> None:
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert decode_record(line[:-1]) == record
+
+
+STATE = "/task-instances/01a2032d-f1ad-75ae-8c56-e25e404fe0f7/state"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        (STATE, {"state": "success"}, True),
+        (STATE.replace("/state", "/rtif"), {"state": "success"}, False),
+        ("/xcoms/d/r/t/state", "running", False),
+        ("/xcoms/d/r/t/a/state", None, False),
+        (f"/xcoms/d/r/t{STATE}", 1, False),
+        (f'/xcoms/d/r/t/","path":"{STATE}', 1, False),
+        ("/xcoms/d/r/t/k", {"type": "write", "seq": 0, "method": "PATCH", "path": STATE}, False),
+    ],
+)
+def test_only_the_state_of_a_task_instance_is_its_state(path: str, body: Any, *, expected: bool) -> None:
+    write = Write(seq=10, method="PATCH", path=path, body=body)
+    assert write.is_state is expected
+    assert is_state_line(encode_record(write)) is expected
+
+
+def test_what_is_no_write_is_no_state() -> None:
+    assert not is_state_line(
+        encode_record(LogLine(line=encode_record(Write(seq=0, method="PATCH", path=STATE)).decode()))
+    )
 
 
 @pytest.mark.parametrize(
