@@ -115,6 +115,8 @@ class Call:
 
     async def run(self) -> Result:
         """See the task instance through."""
+        if trouble := self._message.get("trouble"):
+            return self._refuse(trouble)
         try:
             # In place of this dispatcher's predecessor, where that had started it already.
             request = await self._start(again=bool(self._message.get("again")))
@@ -136,8 +138,18 @@ class Call:
             self.is_exposed = False
             self._context.beating.pop(self.ti_id, None)
             self._applier.cancel()
-            if self._context.remote_logs is not None:
-                self._context.remote_logs.upload(self._message["workload"]["log_path"], self._ti)
+            self._upload_log()
+
+    def _refuse(self, trouble: str) -> Result:
+        """Have the scheduler fail what was never started."""
+        with TaskLog(self._message["workload"]["log_path"]) as log:
+            log.event("error", trouble)
+        self._upload_log()
+        return Result(Outcome.FAILED, trouble)
+
+    def _upload_log(self) -> None:
+        if self._context.remote_logs is not None:
+            self._context.remote_logs.upload(self._message["workload"]["log_path"], self._ti)
 
     async def _start(self, *, again: bool) -> TaskRequest:
         """Have Airflow take the task instance for running, behind a new fence."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ADOPT", "DONE", "READY", "RUN", "WAKE", "Channel", "ChannelClosedError", "decode", "encode"]
 
 # What a message's "type" can be. Executor to dispatcher:
-RUN: Final = "run"  # call, workload, knative, queued
+RUN: Final = "run"  # call, workload, queued, and knative or, if it cannot be run, trouble
 ADOPT: Final = "adopt"  # call, ti, log_path
 # Dispatcher to executor:
 READY: Final = "ready"

@@ -26,6 +26,7 @@ from airflow_knative.errors import AirflowKnativeError
 from airflow_knative.executor import channel
 from airflow_knative.executor.channel import Channel, ChannelClosedError
 from airflow_knative.executor.claims import is_unclaimed
+from airflow_knative.executor.options import OptionError, read_options
 from airflow_knative.executor.outcome import Outcome
 from airflow_knative.executor.settings import ExecutorSettings
 
@@ -85,16 +86,13 @@ class KnativeExecutor(BaseExecutor):
             key = workload.key
             del self.queued_tasks[key]
             self.running.add(key)
-            self._hand_over(
-                key,
-                {
-                    "type": channel.RUN,
-                    "workload": workload.model_dump(mode="json"),
-                    "knative": (workload.ti.executor_config or {}).get("knative", {}),
-                    "queued": time.time(),
-                },
-            )
             self._just_dispatched = True
+            try:
+                self._hand_over(key, _run(workload))
+            except Exception as error:
+                # What one DAG brings along must not end the scheduler, which would find it again at its next start.
+                self.log.exception("%s cannot be handed to the dispatcher", key)
+                self.fail(key, f"The task instance cannot be handed to the dispatcher: {error!r}")
 
     def sync(self) -> None:
         """Take in the dispatcher's results; when there is nothing to do, wait for one.
@@ -157,9 +155,9 @@ class KnativeExecutor(BaseExecutor):
     def _hand_over(self, key: TaskInstanceKey, message: dict[str, Any]) -> None:
         call = next(self._calls)
         message["call"] = call
+        self._channel.send(message)
         self._by_call[call] = key, message
         self._latest[key] = call
-        self._channel.send(message)
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == channel.WAKE:
@@ -228,6 +226,14 @@ class KnativeExecutor(BaseExecutor):
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _run(workload: ExecuteTask) -> dict[str, Any]:
+    message = {"type": channel.RUN, "workload": workload.model_dump(mode="json"), "queued": time.time()}
+    try:
+        return message | {"knative": read_options(workload.ti.executor_config)}
+    except OptionError as error:
+        return message | {"trouble": str(error)}
 
 
 def _identity(ti: TaskInstance) -> dict[str, Any]:

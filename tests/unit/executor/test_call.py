@@ -364,6 +364,14 @@ async def test_a_task_that_pushed_an_xcom_called_state_can_still_be_stopped(stag
     assert "The task instance was stopped" in stage.log
 
 
+async def test_what_cannot_be_run_is_never_started_and_its_log_says_why(stage: Stage) -> None:
+    result = await stage.call(trouble="executor_config is wrong").run()
+    assert result == Result(Outcome.FAILED, "executor_config is wrong")
+    assert json.loads(stage.log)["event"] == "executor_config is wrong"
+    assert stage.database.state == "queued"  # as the scheduler expects of what an executor failed to run
+    assert stage.requests == []
+
+
 FOREIGN = [
     Write(seq=0, method="PATCH", path="/task-instances/00000000-0000-0000-0000-000000000000/state", body={}),
     Write(seq=0, method="POST", path="/xcoms/other/r/t/return_value", body=1),

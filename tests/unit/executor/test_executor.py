@@ -86,7 +86,9 @@ def executor(monkeypatch: pytest.MonkeyPatch, dispatchers: list[FakeDispatcher])
         dispatcher.close()
 
 
-def _workload(task_id: str = "t", try_number: int = 1) -> ExecuteTask:
+def _workload(
+    task_id: str = "t", try_number: int = 1, *, config: dict[str, Any] | None = None, carrier: Any = None
+) -> ExecuteTask:
     ti = TaskInstanceDTO(
         id=uuid4(),
         dag_id="d",
@@ -97,7 +99,8 @@ def _workload(task_id: str = "t", try_number: int = 1) -> ExecuteTask:
         pool_slots=1,
         priority_weight=1,
         queue="default",
-        executor_config={"knative": {"timeout": 30}},
+        executor_config=config or {"knative": {"timeout": 30}},
+        context_carrier=carrier,
     )
     return ExecuteTask(ti=ti, dag_rel_path=Path("d.py"), token="t", log_path="l", bundle_info=BundleInfo(name="b"))
 
@@ -125,6 +128,42 @@ def test_a_workload_is_handed_over_whole(executor: KnativeExecutor, dispatchers:
     assert message["knative"] == {"timeout": 30}
     assert executor.running == {key}
     assert executor.queued_tasks == {}
+
+
+def test_only_what_the_dispatcher_goes_by_is_handed_over(
+    executor: KnativeExecutor, dispatchers: list[FakeDispatcher]
+) -> None:
+    config = {"pod_override": object(), "knative": {"secrets": {"a", "b"}, "env": object(), "variables": {"y", "x"}}}
+    _dispatch(executor, _workload(config=config))
+    assert dispatchers[0].receive()["knative"] == {"variables": ["x", "y"]}
+
+
+def test_an_option_that_means_nothing_fails_its_task_and_no_other(
+    executor: KnativeExecutor, dispatchers: list[FakeDispatcher]
+) -> None:
+    wrong = _workload("wrong", config={"knative": {"timeout": timedelta(minutes=10)}})
+    for workload in (wrong, _workload("right")):
+        executor.queue_workload(workload, session=None)  # type: ignore[arg-type]
+    executor.heartbeat()
+    first, second = dispatchers[0].receive(), dispatchers[0].receive()
+    assert "['timeout'] of the task is datetime.timedelta(seconds=600); allowed is a number" in first["trouble"]
+    assert second["workload"]["ti"]["task_id"] == "right"
+    dispatchers[0].tell(type=channel.DONE, call=first["call"], outcome="failed", info=first["trouble"])
+    assert _sync(executor) == {wrong.key: TaskInstanceState.FAILED}
+
+
+def test_what_cannot_be_handed_over_fails_and_the_scheduler_goes_on(
+    executor: KnativeExecutor, dispatchers: list[FakeDispatcher]
+) -> None:
+    wrong = _workload("wrong", carrier={"trace": object()})
+    for workload in (wrong, _workload("right")):
+        executor.queue_workload(workload, session=None)  # type: ignore[arg-type]
+    executor.heartbeat()
+    state, reason = executor.get_event_buffer()[wrong.key]
+    assert state == TaskInstanceState.FAILED
+    assert "cannot be handed to the dispatcher" in str(reason)
+    assert {key.task_id for key in executor.running if isinstance(key, TaskInstanceKey)} == {"right"}
+    assert dispatchers[0].receive()["workload"]["ti"]["task_id"] == "right"
 
 
 def test_a_settled_task_instance_frees_its_slot_and_makes_no_event(
