@@ -41,7 +41,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "float",
         "120.0",
         "Seconds during which a request that surely did not start (connection refused, 503 before acceptance, no "
-        "endpoint known yet) is tried again with backoff and jitter, before the task instance fails with the reason.",
+        "endpoint known yet) is tried again with backoff and jitter, before the task instance fails with the reason. A "
+        "service that holds a request for longer, because no worker of it starts, has twice its own timeout.",
         "300.0",
     ),
     "heartbeat_interval": _option(

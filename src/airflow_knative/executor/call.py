@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +16,7 @@ from airflow_knative.executor.journal import ForeignWriteError, Owner, WriteRefu
 from airflow_knative.executor.outcome import Outcome, Result
 from airflow_knative.executor.stream import BrokenOffError, BusyError, NotStartedError, RefusedError
 from airflow_knative.executor.tasklog import TaskLog
+from airflow_knative.executor.waiting import Waiting
 from airflow_knative.wire import Finished, LogLine, Missed, Started, WireError, Write
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ __all__ = ["Call", "follow"]
 
 _log = logging.getLogger(__name__)
 
-_FIRST_DELAY: Final = 0.05  # seconds; doubles up to the last
-_LAST_DELAY: Final = 5.0
 _TOKEN_MARGIN: Final = 300.0  # seconds a worker's token outlives its service's timeout
 _SIGNATURE_MARGIN: Final = 60.0  # seconds a signature outlives the time for which a request may wait
 
@@ -71,7 +69,8 @@ class Call:
         self._task = self._owner.dag_id, self._owner.task_id
         self._stages: dict[str, float] = {"queued": message["queued"], "dispatched": time.time()}
         self._started: Started | None = None
-        self._service: str | None = None
+        self._endpoint: Endpoint | None = None
+        self._took = 0.0
         self._revision: str | None = None
         self._finished: Finished | None = None
         self._fence = context.database.new_fence()
@@ -84,6 +83,10 @@ class Call:
         self.is_exposed = False
         """Whether nobody else can tell if the task instance was started: it is not held, and no worker has answered."""
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def _service(self) -> str | None:
+        return self._endpoint.name if self._endpoint else None
 
     @property
     def beat(self) -> Beat:
@@ -234,35 +237,51 @@ class Call:
 
     async def _send(self, request: TaskRequest, log: TaskLog) -> None:
         """Send the request, again and again while it surely did not start, and take in the answer."""
-        patience = self._context.settings.dispatch_retry_timeout
-        deadline = time.monotonic() + patience
-        delay = _FIRST_DELAY
-        while True:
-            begun = time.monotonic()
-            try:
-                endpoint, request = await self._address(request)
-                await self._send_once(endpoint, request, log)
-            except (NoEndpointError, NotStartedError) as error:
-                trouble: AirflowKnativeError = error
-                request = await self._hold(request)
-            except BrokenOffError as error:
-                if self._started is not None or not request.claim:
-                    raise  # it may be running
-                request = await self._renew(error)
-                trouble = NotStartedError(f"{error} No worker has claimed the request.")
-            else:
-                return
-            if isinstance(trouble, BusyError) or time.monotonic() - begun > patience:
-                deadline = time.monotonic() + patience  # a full service slows dispatch down, and fails nothing
-            pause = delay * random.uniform(0.5, 1.5)  # noqa: S311
-            if time.monotonic() + pause > deadline:
+        waiting = Waiting(self._context.settings.dispatch_retry_timeout)
+        while (failed := await self._attempt(request, log)) is not None:
+            request, trouble = failed
+            took = self._took
+            is_held = waiting.is_long(took) and not isinstance(trouble, BusyError)
+            if isinstance(trouble, BusyError) or (is_held and await self._is_served()):
+                waiting.begin_anew()  # a full service slows dispatch down, and fails nothing
+                took = 0.0
+            is_first = waiting.is_new
+            pause = waiting.next(took, timeout=self._endpoint.timeout if self._endpoint else 0.0)
+            if pause is None and waiting.held:
+                raise NotStartedError(
+                    f"{trouble} It has held requests for {waiting.held:.0f} s, and no worker of it took one: see why "
+                    "its workers do not start."
+                )
+            if pause is None:
                 raise trouble
-            if delay == _FIRST_DELAY:
+            if is_first or is_held:
                 log.event("warning", f"{trouble} Trying again.")
             await asyncio.sleep(pause)
-            delay = min(delay * 2, _LAST_DELAY)
             if time.monotonic() - self._made > _TOKEN_MARGIN:
                 request = await self._renew(trouble)
+
+    async def _attempt(self, request: TaskRequest, log: TaskLog) -> tuple[TaskRequest, AirflowKnativeError] | None:
+        """Send a request and take in the answer; return one in its place, and why, if it surely did not start."""
+        self._took = 0.0
+        try:
+            endpoint, request = await self._address(request)
+            await self._send_once(endpoint, request, log)
+        except (NoEndpointError, NotStartedError) as error:
+            return await self._hold(request), error
+        except BrokenOffError as error:
+            if self._started is not None or not request.claim:
+                raise  # it may be running
+            return await self._renew(error), NotStartedError(f"{error} No worker has claimed the request.")
+        return None
+
+    async def _is_served(self) -> bool:
+        """Whether the service was at work for others while it held the request: then it is full, and not broken."""
+        return await self._context.patiently(
+            self._context.database.serves_others,
+            self._owner,
+            since=datetime.now(UTC) - timedelta(seconds=self._took),
+            whole_dag=self._endpoint is not None and self._endpoint.task_id is None,
+        )
 
     async def _address(self, request: TaskRequest) -> tuple[Endpoint, TaskRequest]:
         """Return where to send a request, and what: not unasked to another revision than the one known to be prompt."""
@@ -300,8 +319,9 @@ class Call:
             body=body,
             valid_for=endpoint.timeout + _SIGNATURE_MARGIN,
         )
-        self._service = endpoint.name
+        self._endpoint = endpoint
         self._stages["sent"] = time.time()
+        begun = time.monotonic()
         try:
             with self._context.promptness.waiting(self._task, endpoint.revision) as taken:
                 async with self._context.workers.run(endpoint, body, token) as records:
@@ -309,6 +329,7 @@ class Call:
                     await self._take_in(records, log)
         finally:
             self.is_listening = False
+            self._took = time.monotonic() - begun
         self._stages["ended"] = time.time()
         await self._applier.drain(self._fence)
 

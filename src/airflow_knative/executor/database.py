@@ -262,6 +262,21 @@ class Database:
                 )
             )
 
+    def serves_others(self, owner: Owner, *, since: datetime, whole_dag: bool) -> bool:
+        """Whether workers heartbeated for other instances of the owner's task, or of its `whole_dag`, since a time.
+
+        The heartbeats of a dispatcher for what it holds do not count.
+        """
+        query = select(TaskInstance.external_executor_id, TaskInstance.last_heartbeat_at).where(
+            TaskInstance.dag_id == owner.dag_id,
+            TaskInstance.last_heartbeat_at > since,
+            TaskInstance.id != owner.ti_id,
+        )
+        if not whole_dag:
+            query = query.where(TaskInstance.task_id == owner.task_id)
+        with create_session(scoped=False) as session:
+            return not all(is_unclaimed(mark, heartbeat) for mark, heartbeat in session.execute(query))
+
     def look(self, owner: Owner) -> Sighting | None:
         """Return the task instance as it is now, its newest try; None if it is gone."""
         with create_session(scoped=False) as session:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from airflow_knative.executor import call as call_module
+from airflow_knative.executor import waiting as waiting_module
 from airflow_knative.executor.call import Call
 from airflow_knative.executor.context import Context
 from airflow_knative.executor.database import Beat, FencedOffError, NotRunnableError, Sighting
@@ -75,6 +78,7 @@ class FakeDatabase:
         self.away = 0
         self.applied: list[Write] = []
         self.refuse: str | None = None
+        self.serving = False
         self.last_heartbeat: datetime | None = None
         self.lock = threading.Lock()
 
@@ -132,6 +136,12 @@ class FakeDatabase:
     def hold(self, _owner: Owner, fence: Fence, at: datetime) -> bool:
         self.held = at
         return self.state == "running" and self.owner_pid == fence.pid
+
+    def serves_others(self, _owner: Owner, *, since: datetime, whole_dag: bool) -> bool:
+        self.be_away()
+        assert since < datetime.now(UTC)
+        assert whole_dag  # as the stage's endpoint is
+        return self.serving
 
     def look(self, owner: Owner) -> Sighting | None:
         self.be_away()
@@ -532,7 +542,7 @@ async def test_what_surely_did_not_start_is_sent_again(stage: Stage, refusal: An
 
 
 async def test_a_full_service_is_waited_for_without_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_module, "_LAST_DELAY", 0.1)
+    monkeypatch.setattr(waiting_module, "_LAST_DELAY", 0.1)
     stage.answers(STARTED, success(0), finished(1))
     good = stage.behaviour
     stage.behaviour = _problem(503, detail="All 1 slots are taken.")
@@ -541,6 +551,58 @@ async def test_a_full_service_is_waited_for_without_end(stage: Stage, monkeypatc
     assert not running.done()
     stage.behaviour = good
     assert await running == Result(Outcome.SETTLED)
+
+
+@pytest.fixture
+def held(stage: Stage) -> Any:
+    """As a service behaves that gets no worker: it holds a request for its timeout, which is beyond the patience."""
+    stage.context.settings = dataclasses.replace(stage.context.settings, dispatch_retry_timeout=0.3)
+    endpoints: Any = stage.context.endpoints
+    endpoints.endpoint = endpoints.endpoint.model_copy(update={"timeout": 0.4})
+
+    async def hold(_request: web.Request) -> web.Response:
+        await asyncio.sleep(0.4)
+        return web.Response(status=504, text="activator request timeout")
+
+    stage.answers(STARTED, success(0), finished(1))
+    return hold
+
+
+async def test_a_service_that_never_starts_is_not_waited_for_without_end(stage: Stage, held: Any) -> None:
+    stage.behaviour = held
+    result = await stage.run()
+    assert result.outcome is Outcome.FAILED
+    assert "activator request timeout" in str(result.reason)
+    assert "It has held requests for 1 s, and no worker of it took one" in str(result.reason)
+    assert len(stage.requests) == 2
+    assert "Trying again" in stage.log  # after the first
+
+
+async def test_a_service_that_starts_slowly_may_hold_a_request_for_its_timeout(stage: Stage, held: Any) -> None:
+    stage.first(held, times=1)
+    assert await stage.run() == Result(Outcome.SETTLED)
+    assert len(stage.requests) == 2
+
+
+async def test_a_full_service_that_holds_requests_is_waited_for_without_end(stage: Stage, held: Any) -> None:
+    stage.database.serving = True
+    stage.first(held, times=4)
+    assert await stage.run() == Result(Outcome.SETTLED)
+    assert stage.log.count("Trying again") == 4  # each of which was long
+
+
+async def test_a_database_that_is_away_costs_no_patience(
+    stage: Stage, held: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew = stage.database.start
+
+    def slowly(*args: Any, **kwargs: Any) -> TaskRequest:
+        time.sleep(0.5)
+        return renew(*args, **kwargs)
+
+    monkeypatch.setattr(stage.database, "start", slowly)
+    stage.first(_plain(502), times=2)
+    assert await stage.run() == Result(Outcome.SETTLED)
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 500])

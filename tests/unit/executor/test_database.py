@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -171,6 +172,27 @@ def test_a_request_that_has_to_wait_after_all_is_held(database: Database, engine
     assert database.hold(OWNER, fence, NOW)
     assert is_unclaimed(*_row(engine)[2:])
     assert not database.hold(OWNER, database.new_fence(), NOW)
+
+
+@pytest.mark.parametrize("whole_dag", [False, True])
+@pytest.mark.parametrize("of_task", ["t", "other"])
+def test_a_service_that_is_at_work_for_others_is_known_by_their_heartbeats(
+    database: Database, engine: Engine, of_task: str, *, whole_dag: bool
+) -> None:
+    other = dataclasses.replace(OWNER, ti_id=uuid4())
+    with Session(engine) as session, session.begin():
+        session.execute(update(TaskInstance).values(task_id=of_task))
+
+    def serves(since: datetime, owner: Owner = other) -> bool:
+        return database.serves_others(owner, since=since, whole_dag=whole_dag)
+
+    assert not serves(NOW)
+    _start(database, database.new_fence(), held=datetime.now(UTC))
+    assert not serves(NOW)  # nobody has claimed it
+    _claim(engine)
+    assert serves(NOW) is (whole_dag or of_task == "t")
+    assert not serves(NOW, OWNER)
+    assert not serves(datetime.now(UTC) + timedelta(seconds=1))
 
 
 def test_writes_count_behind_their_fence_and_may_be_repeated(database: Database, engine: Engine) -> None:
