@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from datetime import UTC, datetime, timedelta
@@ -75,6 +76,7 @@ class Call:
         self._finished: Finished | None = None
         self._fence = context.database.new_fence()
         self._held: datetime | None = None
+        self._is_changing = False
         self._made = time.monotonic()
         self._applier = _Applier(context, self._owner)
         self.last_heard = time.monotonic()
@@ -89,9 +91,9 @@ class Call:
         return self._endpoint.name if self._endpoint else None
 
     @property
-    def beat(self) -> Beat:
-        """What to heartbeat with."""
-        return Beat(self.ti_id, self._fence, self._held)
+    def beat(self) -> Beat | None:
+        """What to heartbeat with; None while that is about to change."""
+        return None if self._is_changing else Beat(self.ti_id, self._fence, self._held)
 
     def take_beat(self, beat: Beat, *, is_lost: bool, held: datetime | None) -> None:
         """Take in what became of a heartbeat: whether the task instance is another's by now, or still held."""
@@ -154,6 +156,18 @@ class Call:
         if self._context.remote_logs is not None:
             self._context.remote_logs.upload(self._message["workload"]["log_path"], self._ti)
 
+    @contextlib.asynccontextmanager
+    async def _out_of_beats(self) -> AsyncIterator[None]:
+        """Change what stands in the database while no heartbeat is under way that goes by what stood there before."""
+        self._is_changing = True
+        try:
+            await self._context.beaten()
+            if self._interrupted.done():
+                self._interrupted.result()  # the last one found that the task instance is another's
+            yield
+        finally:
+            self._is_changing = False
+
     async def _start(self, *, again: bool) -> TaskRequest:
         """Have Airflow take the task instance for running, behind a new fence."""
         knative = self._message.get("knative") or {}
@@ -162,16 +176,18 @@ class Call:
         self._revision = endpoint.revision if endpoint else None
         held = None if self._context.promptness.expects(self._task, self._revision) else datetime.now(UTC)
         self.is_exposed = held is None
-        request = await self._context.patiently(
-            self._context.database.start,
-            self._message["workload"],
-            fence,
-            held=held,
-            again=again,
-            declared=self._context.learned.declared(*self._task, knative),
-            valid_for=max(float(knative.get("timeout", 600)), endpoint.timeout if endpoint else 0.0) + _TOKEN_MARGIN,
-        )
-        self._fence, self._held, self._made = fence, held, time.monotonic()
+        timeout = max(float(knative.get("timeout", 600)), endpoint.timeout if endpoint else 0.0)
+        async with self._out_of_beats():
+            request = await self._context.patiently(
+                self._context.database.start,
+                self._message["workload"],
+                fence,
+                held=held,
+                again=again,
+                declared=self._context.learned.declared(*self._task, knative),
+                valid_for=timeout + _TOKEN_MARGIN,
+            )
+            self._fence, self._held, self._made = fence, held, time.monotonic()
         return request
 
     def _known_endpoint(self) -> Endpoint | None:
@@ -202,7 +218,9 @@ class Call:
         """The answer did not settle the task instance's state: find out what did, or will."""
         if isinstance(error, FencedOffError):
             log.event("warning", "The task instance was stopped: its state was changed, or it was cleared or deleted")
-            return await self._context.end_of(self._owner)
+            if (result := await self._context.end_of(self._owner)) is not None:
+                return result
+            error = BrokenOffError("It runs behind another fence by now.")
         if isinstance(error, BrokenOffError):
             log.event("warning", f"{error} Waiting for its worker to report by itself.")
             self._context.beating.pop(self.ti_id, None)
@@ -303,10 +321,11 @@ class Call:
         """Return the request for another time: one that has to be claimed, now that it has to wait."""
         if request.claim:
             return request
-        at = datetime.now(UTC)
-        if not await self._context.patiently(self._context.database.hold, self._owner, self._fence, at):
-            raise FencedOffError("The task instance is no longer running here.")
-        self._held = at
+        async with self._out_of_beats():
+            at = datetime.now(UTC)
+            if not await self._context.patiently(self._context.database.hold, self._owner, self._fence, at):
+                raise FencedOffError("The task instance is no longer running here.")
+            self._held = at
         self.is_exposed = False
         return request.model_copy(update={"claim": True})
 

@@ -73,6 +73,8 @@ class Context:
         self.beating: dict[str, Call] = {}
         """Calls by task instance id, for which this dispatcher heartbeats."""
         self._last_beat = time.monotonic()
+        self._beaten = asyncio.Event()
+        self._beaten.set()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="database")
 
     async def in_thread(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -101,16 +103,24 @@ class Context:
         for call in list(self.beating.values()):
             if silent and call.is_listening and now - call.last_heard > self.settings.lost_worker_timeout:
                 call.give_up()  # the worker says nothing any more: it must prove itself to the Execution API
-        beats = [(call, call.beat) for call in self.beating.values()]
+        beats = [(call, beat) for call in self.beating.values() if (beat := call.beat) is not None]
         if not beats:
             return
-        lost, held = await self.in_thread(self.database.heartbeat, [beat for _, beat in beats])
-        for call, beat in beats:
-            call.take_beat(beat, is_lost=beat.ti_id in lost, held=held.get(beat.ti_id))
+        self._beaten.clear()
+        try:
+            lost, held = await self.in_thread(self.database.heartbeat, [beat for _, beat in beats])
+            for call, beat in beats:
+                call.take_beat(beat, is_lost=beat.ti_id in lost, held=held.get(beat.ti_id))
+        finally:
+            self._beaten.set()
 
-    async def end_of(self, owner: Owner) -> Result:
-        """Tell how a try ended that is not running any more."""
-        return _end(owner, await self.patiently(self.database.look, owner)) or Result(Outcome.SETTLED)
+    async def beaten(self) -> None:
+        """Wait until every heartbeat that has begun is done."""
+        await self._beaten.wait()
+
+    async def end_of(self, owner: Owner) -> Result | None:
+        """Tell how a try ended that does not run here any more; None if it runs elsewhere."""
+        return _end(owner, await self.patiently(self.database.look, owner))
 
     async def watch(self, owner: Owner) -> Result:
         """Follow a task instance whose worker has no caller, until it is settled or silent for too long."""

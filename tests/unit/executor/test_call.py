@@ -554,8 +554,9 @@ async def test_a_full_service_is_waited_for_without_end(stage: Stage, monkeypatc
 
 
 @pytest.fixture
-def held(stage: Stage) -> Any:
+def held(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Any:
     """As a service behaves that gets no worker: it holds a request for its timeout, which is beyond the patience."""
+    monkeypatch.setattr(waiting_module, "_LAST_DELAY", 0.05)
     stage.context.settings = dataclasses.replace(stage.context.settings, dispatch_retry_timeout=0.3)
     endpoints: Any = stage.context.endpoints
     endpoints.endpoint = endpoints.endpoint.model_copy(update={"timeout": 0.4})
@@ -716,16 +717,102 @@ async def test_heartbeats_keep_a_request_held_until_it_is_claimed(stage: Stage) 
     running = asyncio.create_task(call.run())
     while not stage.requests:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    first = call.beat.held
+    first = _held(call)
     await stage.context.heartbeat_once()
-    second = call.beat.held
+    second = _held(call)
     assert first is not None
     assert second is not None
     assert second > first
     stage.database.claimed = True
     await stage.context.heartbeat_once()
-    assert call.beat.held is None
+    assert _held(call) is None
     go_on.set()
+    assert await running == Result(Outcome.SETTLED)
+
+
+def _held(call: Call) -> datetime | None:
+    assert call.beat is not None
+    return call.beat.held
+
+
+async def test_a_heartbeat_during_a_new_start_takes_no_task_instance_away(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed, go_on = threading.Event(), threading.Event()
+    start = stage.database.start
+
+    def slowly(*args: Any, **kwargs: Any) -> TaskRequest:
+        request = start(*args, **kwargs)
+        if stage.requests:
+            committed.set()
+            go_on.wait(10)
+        return request
+
+    monkeypatch.setattr(stage.database, "start", slowly)
+    stage.answers(STARTED, success(0), finished(1))
+    stage.first(_plain(502), times=1)
+    running = asyncio.create_task(stage.run())
+    await asyncio.to_thread(committed.wait, 10)
+    await stage.context.heartbeat_once()  # another fence stands there than the call knows of
+    go_on.set()
+    assert await running == Result(Outcome.SETTLED)
+    assert stage.database.state == "success"
+    assert len(stage.requests) == 2
+
+
+@pytest.mark.parametrize("change", ["start", "hold"])
+async def test_what_a_heartbeat_goes_by_changes_only_after_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Else the old heartbeat, late, would count as one behind the new fence, or as the claim of what is held."""
+    under_way, go_on = threading.Event(), threading.Event()
+    heartbeat = stage.database.heartbeat
+
+    def slowly(beats: list[Beat]) -> Any:
+        under_way.set()
+        go_on.wait(10)
+        return heartbeat(beats)
+
+    changes: list[bool] = []
+    changing = getattr(stage.database, change)
+    monkeypatch.setattr(
+        stage.database, change, lambda *args, **kwargs: (changes.append(go_on.is_set()), changing(*args, **kwargs))[1]
+    )
+    monkeypatch.setattr(stage.database, "heartbeat", slowly)
+    stage.context.promptness.expects = lambda *_: change == "hold"  # type: ignore[method-assign]
+    stage.answers(STARTED, success(0), finished(1))
+    fail = _plain(502) if change == "start" else _problem(503)
+    beats: list[asyncio.Task[None]] = []
+
+    async def beat_and_fail(request: web.Request) -> Any:
+        changes.clear()
+        beats.append(asyncio.create_task(stage.context.heartbeat_once()))
+        await asyncio.to_thread(under_way.wait, 10)
+        return await fail(request)
+
+    stage.first(beat_and_fail, times=1)
+    running = asyncio.create_task(stage.run())
+    while not beats:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    go_on.set()
+    assert await running == Result(Outcome.SETTLED)
+    await beats[0]
+    assert changes == [True]
+
+
+async def test_what_runs_behind_another_fence_is_followed_to_its_end(stage: Stage) -> None:
+    stage.answers(STARTED, then=lambda *_: asyncio.Event().wait())
+    running = asyncio.create_task(stage.run())
+    while stage.database.state != "running":  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    stage.database.owner_pid = 99
+    for _ in range(8):
+        await stage.context.heartbeat_once()
+        stage.database.last_heartbeat = datetime.now(UTC)  # of whoever runs it
+        await asyncio.sleep(0.1)
+    assert not running.done()
+    stage.database.state = "success"
     assert await running == Result(Outcome.SETTLED)
 
 
