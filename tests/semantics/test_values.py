@@ -98,6 +98,19 @@ def test_variables_and_connections_of_every_secrets_backend(deployment: Deployme
     assert (tasks(found)["missing"], tasks(found)["no_connection"]) == ("failed", "failed")
 
 
+def test_what_changes_while_a_task_reads_it(deployment: Deployment) -> None:
+    # What a task asked for in the first run is sent along in the second.
+    for number, run_id in enumerate(("first", "second"), start=1):
+        deployment.trigger("changes", run_id=run_id, logical_date=f"2026-01-0{number}T00:00:00+00:00")
+        assert deployment.wait("changes", run_id) == "success"
+    found = deployment.compare("changes", logged=False)  # one twin may poke once more than the other
+    assert [xcom["value"] for xcom in found["xcoms"] if xcom["task_id"] == "overwrites"] == [
+        ["nothing", "first", ["kept"]],
+        ["first", "second", ["kept"]],
+    ]
+    assert [xcom["value"] for xcom in found["xcoms"] if xcom["task_id"] == "reads_it"] == ["at last"] * 2
+
+
 def test_assets_their_aliases_and_events(deployment: Deployment) -> None:
     found = deployment.same("produces")
     events = [(event["name"], event["source_task_id"], event["extra"]) for event in found["asset events"]]

@@ -11,10 +11,13 @@ from airflow.api_fastapi.execution_api.routes.connections import get_connection
 from airflow.api_fastapi.execution_api.routes.variables import get_variable
 from airflow.configuration import conf
 from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
+from airflow.utils.state import State
 from fastapi import HTTPException
-from sqlalchemy import select
+from sqlalchemy import exists, or_, select
 
+from airflow_knative.executor.journal import Owner
 from airflow_knative.wire import Inputs, XComValue
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ __all__ = ["Declared", "Learned", "read_inputs"]
 
 _REMEMBERED_TASKS: Final = 10_000
 _REMEMBERED_READS: Final = 100
+_NO_VARIABLE: Final = "/variables/keys"  # lists keys, and what it lists is anybody's to change
 
 
 @dataclass
@@ -47,7 +51,7 @@ class Learned:
     def missed(self, dag_id: str, task_id: str, path: str) -> None:
         """Take note of a read that was not sent along: `/variables/<key>` or `/connections/<id>`."""
         _, kind, *rest = path.split("/", 2)
-        if kind not in {"variables", "connections"} or not rest:
+        if kind not in {"variables", "connections"} or not rest or path == _NO_VARIABLE:
             return
         declared = self._by_task.setdefault((dag_id, task_id), Declared())
         names = declared.variables if kind == "variables" else declared.connections
@@ -77,17 +81,13 @@ def read_inputs(
         declared: Variables and Connections to send along.
         max_bytes: of XComs; of what is beyond, the largest (task, key) pairs are omitted.
     """
-    tasks = _readable_tasks(session, dag_bag, ti)
-    rows = session.execute(
-        select(XComModel.task_id, XComModel.key, XComModel.map_index, XComModel.value).where(
-            XComModel.dag_id == ti["dag_id"], XComModel.run_id == ti["run_id"], XComModel.task_id.in_(tasks)
-        )
-    ).all()
-    xcoms = [XComValue(task_id=row[0], key=row[1], map_index=row[2], value=row[3]) for row in rows]
+    upstream = _upstream(session, dag_bag, ti)
+    unended = _unended(session, ti, upstream)  # asked first: what has ended by then has pushed all its XComs
+    xcoms = _xcoms(session, ti, upstream, unended)
     omitted = _too_large(xcoms, max_bytes)
     shared = conf.getboolean("core", "multi_team")  # then who may read what is the Execution API's to judge
     return Inputs(
-        tasks=sorted(tasks),
+        tasks=sorted({str(ti["task_id"])} | upstream - unended),
         xcoms=[xcom for xcom in xcoms if (xcom.task_id, xcom.key) not in omitted],
         omitted=sorted(omitted),
         variables={} if shared else {key: _variable(key) for key in sorted(declared.variables)},
@@ -95,14 +95,51 @@ def read_inputs(
     )
 
 
-def _readable_tasks(session: Session, dag_bag: DBDagBag, ti: dict[str, Any]) -> set[str]:
-    """The task itself, which on a retry clears its own XComs, and the tasks right above it."""
-    tasks = {str(ti["task_id"])}
+def _upstream(session: Session, dag_bag: DBDagBag, ti: dict[str, Any]) -> set[str]:
+    """The tasks right above a task instance's own."""
     run = session.scalar(select(DagRun).where(DagRun.dag_id == ti["dag_id"], DagRun.run_id == ti["run_id"]))
     dag = dag_bag.get_dag_for_run(dag_run=run, session=session) if run is not None else None
-    if dag is not None and dag.has_task(ti["task_id"]):
-        tasks |= dag.get_task(ti["task_id"]).upstream_task_ids
-    return tasks
+    if dag is None or not dag.has_task(ti["task_id"]):
+        return set()
+    return set(dag.get_task(ti["task_id"]).upstream_task_ids)
+
+
+def _unended(session: Session, ti: dict[str, Any], tasks: set[str]) -> set[str]:
+    """Those of `tasks` with an instance that may still push: by trigger rules, or above another instance of a group."""
+    if not tasks:
+        return set()
+    found = session.scalars(
+        select(TaskInstance.task_id)
+        .where(
+            TaskInstance.dag_id == ti["dag_id"],
+            TaskInstance.run_id == ti["run_id"],
+            TaskInstance.task_id.in_(tasks),
+            or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(State.finished)),
+        )
+        .distinct()
+    )
+    return set(found)
+
+
+def _xcoms(session: Session, ti: dict[str, Any], upstream: set[str], unended: set[str]) -> list[XComValue]:
+    """What stays as it is: XComs of the instance itself, which a retry clears, and of ended ones right above it."""
+    own = str(ti["task_id"])
+    query = select(XComModel.task_id, XComModel.key, XComModel.map_index, XComModel.value).where(
+        XComModel.dag_id == ti["dag_id"],
+        XComModel.run_id == ti["run_id"],
+        XComModel.task_id.in_({own} | upstream),
+        or_(XComModel.task_id != own, XComModel.map_index == Owner.of(ti).map_index),
+    )
+    if unended:
+        has_ended = exists().where(
+            TaskInstance.dag_id == XComModel.dag_id,
+            TaskInstance.run_id == XComModel.run_id,
+            TaskInstance.task_id == XComModel.task_id,
+            TaskInstance.map_index == XComModel.map_index,
+            TaskInstance.state.in_(State.finished),
+        )
+        query = query.where(or_(XComModel.task_id.not_in(unended), has_ended))
+    return [XComValue(task_id=row[0], key=row[1], map_index=row[2], value=row[3]) for row in session.execute(query)]
 
 
 def _too_large(xcoms: list[XComValue], max_bytes: int) -> set[tuple[str, str]]:

@@ -43,7 +43,8 @@ class Inputs(_Model):
     """What the task will read, sent along so that it need not ask.
 
     `tasks` are known whole: a (task id, key) of theirs that has no value in `xcoms` and is not in `omitted` does not
-    exist.
+    exist. Of a mapped task's own id that holds for the one instance only. `xcoms` may have values of other tasks, too,
+    some of whose instances still run.
     """
 
     tasks: list[str] = []
@@ -51,7 +52,7 @@ class Inputs(_Model):
     omitted: list[tuple[str, str]] = []
     """(task id, key) pairs too large to send: the worker reads them from the Execution API."""
     variables: dict[str, str | None] = {}
-    """Value by key; None is a Variable known not to exist."""
+    """Value by key as the task instance was started; None is a Variable known not to exist."""
     connections: dict[str, JsonObject | None] = {}
     """The Execution API's connection object by connection id; None is a Connection known not to exist."""
 

@@ -74,9 +74,12 @@ class JournalTransport(httpx.BaseTransport):
                 return self._record(request, path, query)
             # Others may act on this write: what the task wrote before has to be there first.
             self.flush(request)
+            self._known.outdate()
         elif (known := self._known.answer(request.method, path, query)) is not None:
             return self._answer(*known)
         else:
+            if self._own_writes.fullmatch(path):
+                self.flush(request)  # XComs of the own task: its part of the answer has to be there first
             self._emit(Missed(path=path))
         return self._forward(request)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -261,6 +262,50 @@ def settings(name: str) -> None:
     connections()
     no_connection()
     writes()
+
+
+@twins()
+def changes(name: str) -> None:
+    flag, kept = f"flag_on_{name}", f"kept_on_{name}"
+
+    @task
+    def lowers() -> None:
+        Variable.delete(flag)
+
+    @task
+    def raises() -> None:
+        time.sleep(3)
+        Variable.set(flag, "up")
+
+    @task.sensor(poke_interval=0.5, timeout=120)
+    def sees_it_raised() -> bool:
+        return bool(Variable.get(flag, default="down") == "up")
+
+    @task
+    def overwrites() -> list[Any]:
+        found = [Variable.get(kept, default="nothing")]
+        Variable.set(kept, get_current_context()["run_id"])
+        return [*found, Variable.get(kept), list(Variable.keys(prefix=kept))]
+
+    @task
+    def at_once() -> None:
+        pass
+
+    @task
+    def pushes_late() -> None:
+        time.sleep(3)
+        get_current_context()["ti"].xcom_push("late", "at last")
+
+    @task(trigger_rule="one_success")
+    def reads_it() -> Any:
+        ti, until, found = get_current_context()["ti"], time.monotonic() + 120, None
+        while found is None and time.monotonic() < until:
+            time.sleep(0.5)
+            found = ti.xcom_pull(task_ids="pushes_late", key="late")
+        return found
+
+    lowers() >> [raises(), sees_it_raised()] >> overwrites()
+    [at_once(), pushes_late()] >> reads_it()
 
 
 @twins()

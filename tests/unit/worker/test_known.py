@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -108,8 +109,55 @@ def test_a_task_reads_what_it_wrote(known: KnownReads) -> None:
     assert _status(known.answer("GET", _path("mine", "t"), {})) == 404
 
 
+def test_a_task_reads_what_it_wrote_over_something_too_large() -> None:
+    known = KnownReads(make_request(inputs=Inputs(tasks=["t"], omitted=[("t", "mine")])))
+    assert known.answer("GET", _path("mine", "t"), {}) is MISS
+    known.remember(Write(seq=0, method="POST", path=_path("mine", "t"), body=1))
+    assert known.answer("GET", _path("mine", "t"), {}) == (200, {"key": "mine", "value": 1}, {})
+
+
+def test_of_a_task_some_of_whose_instances_run_only_what_was_sent_is_known() -> None:
+    known = KnownReads(make_request(inputs=Inputs(tasks=["t"], xcoms=[_value("k", "done", 1)])))
+    for _ in range(2):  # it does not change
+        assert known.answer("GET", _path("k"), {"map_index": "1"}) == (200, {"key": "k", "value": "done"}, {})
+    assert known.answer("GET", _path("k"), {"map_index": "0"}) is MISS
+    assert known.answer("GET", _path("other"), {}) is MISS
+    assert known.answer("GET", _path("k/slice"), {}) is MISS
+    assert known.answer("GET", _path("k/item/0"), {}) is MISS
+    assert known.answer("HEAD", _path("k"), {}) is MISS
+
+
+def test_of_a_mapped_task_an_instance_knows_only_itself() -> None:
+    known = KnownReads(make_request(ti={"map_index": 2}, inputs=Inputs(tasks=["t"])))
+    known.remember(Write(seq=0, method="POST", path=_path("k", "t"), query={"map_index": "2"}, body="mine"))
+    assert known.answer("GET", _path("k", "t"), {"map_index": "2"}) == (200, {"key": "k", "value": "mine"}, {})
+    assert _status(known.answer("GET", _path("other", "t"), {"map_index": "2"})) == 404
+    assert known.answer("GET", _path("k", "t"), {"map_index": "1"}) is MISS
+    assert known.answer("GET", _path("k/slice", "t"), {}) is MISS
+    assert known.answer("HEAD", _path("k", "t"), {}) is MISS
+
+
 def test_variables_and_connections(known: KnownReads) -> None:
     assert known.answer("GET", "/variables/there", {}) == (200, {"key": "there", "value": "v"}, {})
     assert _status(known.answer("GET", "/variables/absent", {})) == 404
     assert _status(known.answer("GET", "/connections/db", {})) == 200
     assert _status(known.answer("GET", "/connections/none", {})) == 404
+
+
+@pytest.mark.parametrize("path", ["/variables/there", "/variables/absent", "/connections/db", "/connections/none"])
+def test_only_the_first_read_of_what_may_change_is_known(known: KnownReads, path: str) -> None:
+    assert known.answer("GET", path, {}) is not MISS
+    assert known.answer("GET", path, {}) is MISS
+
+
+@pytest.mark.parametrize("path", ["/variables/there", "/connections/db"])
+def test_a_first_read_that_comes_late_asks(known: KnownReads, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = time.monotonic() + 11
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert known.answer("GET", path, {}) is MISS
+    assert _status(known.answer("GET", _path("return_value"), {})) == 200
+
+
+def test_the_list_of_variables_is_no_variable() -> None:
+    known = KnownReads(make_request(inputs=Inputs(variables={"keys": None})))
+    assert known.answer("GET", "/variables/keys", {"limit": "1000", "offset": "0"}) is MISS

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_knative.wire import Beat, Missed, Record, Write
+from airflow_knative.wire import Beat, Inputs, Missed, Record, Write
 from airflow_knative.worker.transport import JournalTransport
 
 from .requests import TI_ID, make_request
@@ -84,6 +84,33 @@ def test_a_miss_is_asked_of_the_api_and_reported(client: httpx.Client, api: Api,
     assert client.get(f"{BASE}/variables/v").json() == {"from": "api"}
     assert records == [Missed(path="/variables/v")]
     assert api.calls == [("GET", "/execution/variables/v", None)]
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+def test_after_a_write_that_others_may_act_on_variables_are_asked_for(
+    client: httpx.Client, transport: JournalTransport, method: str
+) -> None:
+    transport.begin(
+        make_request(inputs=Inputs(variables={"v": "old", "w": "old"}, connections={"c": {"conn_id": "c"}}))
+    )
+    assert client.get(f"{BASE}/variables/v").json() == {"key": "v", "value": "old"}
+    path = "dag-runs/other/run" if method == "POST" else "variables/v"  # that run may set it, too
+    client.request(method, f"{BASE}/{path}", json={})
+    for known in ("variables/v", "variables/w", "connections/c"):
+        assert client.get(f"{BASE}/{known}").json() == {"from": "api"}
+
+
+def test_xcoms_of_other_instances_are_asked_for_after_the_own_got_there(
+    client: httpx.Client, transport: JournalTransport, api: Api
+) -> None:
+    transport.begin(make_request(ti={"map_index": 0}, inputs=Inputs(tasks=["t"])))
+    client.post(f"{XCOM}/key", params={"map_index": "0"}, json=1)
+    assert client.get(f"{XCOM}/key", params={"map_index": "0"}).json() == {"key": "key", "value": 1}
+    assert client.get(f"{XCOM}/key/slice").json() == {"from": "api"}
+    assert [(method, path.removeprefix("/execution/xcoms/d/")) for method, path, _ in api.calls] == [
+        ("POST", "manual__2026-01-01T00:00:00+00:00/t/key"),
+        ("GET", "manual__2026-01-01T00:00:00+00:00/t/key/slice"),
+    ]
 
 
 def test_other_writes_go_to_the_api_after_the_xcoms_before_them(
