@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.unit.ansible.plays import local, play, tasks_of
+import yaml
+from tests.unit.ansible.plays import REPOSITORY, local, play, tasks_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,3 +51,27 @@ def test_packages_that_would_be_taken_over_are_refused(tmp_path: Path) -> None:
     ).stdout
     assert "localhost has the packages containerd.io, whose files" in said
     assert "apt-get purge containerd.io" in said
+
+
+def _unit(name: str, load: str = "loaded", path: str = "", source: str = "", state: str = "") -> str:
+    return f"Id={name}\nLoadState={load}\nFragmentPath={path}\nSourcePath={source}\nUnitFileState={state}\n"
+
+
+def test_units_of_swap_that_come_back_are_found(tmp_path: Path) -> None:
+    """As `systemctl show` prints them; what only /etc/fstab or /proc/swaps tells of is not among them."""
+    generator = "/run/systemd/generator"
+    units = [
+        _unit("dev-zram0.swap", path=f"{generator}/dev-zram0.swap", state="generated"),
+        _unit(r"dev-disk-by\x2dpartuuid-1.swap", path=f"{generator}.late/x.swap", state="generated"),
+        _unit("swapfile.swap", path="/etc/systemd/system/swapfile.swap", state="enabled"),
+        _unit("dev-sda2.swap", path=f"{generator}/dev-sda2.swap", source="/etc/fstab", state="generated"),
+        _unit("dev-sdb1.swap"),
+        _unit("masked.swap", "masked", path="/etc/systemd/system/masked.swap", state="masked"),
+        _unit("idle.swap", path="/etc/systemd/system/idle.swap", state="disabled"),
+        _unit("zramswap.service", "not-found"),
+    ]
+    variables = yaml.safe_load((REPOSITORY / "roles/node/vars/main.yml").read_text())
+    variables["__node_swap_units"] = {"stdout": "\n".join(units).strip()}
+    said = play(tmp_path, local([{"debug": {"var": "_node_swap_units"}}], **variables)).stdout
+    found = [line.strip().removeprefix("- ") for line in said.splitlines() if line.strip().startswith("- ")]
+    assert found == ["dev-zram0.swap", r"dev-disk-by\x2dpartuuid-1.swap", "swapfile.swap"]
