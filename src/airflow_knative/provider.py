@@ -57,7 +57,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "30.0",
         "Seconds without a heartbeat after which a task instance whose answer broke off without an end is failed. A "
         "worker that lost its caller reports to the Execution API by itself meanwhile, every `[workers] "
-        "min_heartbeat_interval` seconds: this must be more than twice as much.",
+        "min_heartbeat_interval` seconds: this must be more than twice as much, and more than twice the "
+        "`heartbeat_interval`.",
         "60.0",
     ),
     "max_inline_bytes": _option(

@@ -99,9 +99,9 @@ class Context:
         now, before = time.monotonic(), self._last_beat
         self._last_beat = now
         # After a pause of this very process, what came meanwhile is still to be read.
-        silent = now - before < self.settings.lost_worker_timeout / 2
+        paused = now - before - self.settings.heartbeat_interval >= self.settings.lost_worker_timeout / 2
         for call in list(self.beating.values()):
-            if silent and call.is_listening and now - call.last_heard > self.settings.lost_worker_timeout:
+            if not paused and call.is_listening and now - call.last_heard > self.settings.lost_worker_timeout:
                 call.give_up()  # the worker says nothing any more: it must prove itself to the Execution API
         beats = [(call, beat) for call in self.beating.values() if (beat := call.beat) is not None]
         if not beats:

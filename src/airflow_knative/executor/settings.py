@@ -35,9 +35,9 @@ class ExecutorSettings:
         """Read the section.
 
         Raises:
-            AirflowKnativeError: an option is missing or out of range.
+            AirflowKnativeError: an option is missing or out of range, or two do not go together.
         """
-        return cls(
+        settings = cls(
             endpoints=_required("endpoints"),
             signing_key=Path(_required("signing_key")),
             connect_timeout=_positive("connect_timeout"),
@@ -52,6 +52,14 @@ class ExecutorSettings:
             prewarm_depth=int(_positive("prewarm_depth")),
             prewarm_limit=int(_positive("prewarm_limit")),
         )
+        if settings.lost_worker_timeout <= 2 * settings.heartbeat_interval:
+            raise AirflowKnativeError(
+                f"{_name('lost_worker_timeout')} is {settings.lost_worker_timeout:g} s, and "
+                f"{_name('heartbeat_interval')} is {settings.heartbeat_interval:g} s: one heartbeat that is late would "
+                "make a task count as lost. Allowed are timeouts of more than twice the interval; raise the one or "
+                "lower the other."
+            )
+        return settings
 
 
 def _name(option: str) -> str:

@@ -493,6 +493,21 @@ async def test_a_silent_worker_is_left_and_lost(stage: Stage) -> None:
     assert (await running).outcome is Outcome.FAILED
 
 
+@pytest.mark.parametrize("interval", [0.1, 0.45])
+async def test_silence_is_noticed_at_every_interval_of_heartbeats(stage: Stage, interval: float) -> None:
+    stage.context.settings = dataclasses.replace(stage.context.settings, heartbeat_interval=interval)
+    stage.answers(STARTED, then=lambda *_: asyncio.Event().wait())
+    call = stage.call()
+    running = asyncio.create_task(call.run())
+    while not call.is_listening:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    call.last_heard -= 3600
+    stage.context._last_beat = time.monotonic() - 1.2 * interval  # a little late, as timers are
+    await stage.context.heartbeat_once()
+    assert (await asyncio.wait_for(running, 10)).outcome is Outcome.FAILED
+    assert "Nothing came from service service for too long" in stage.log
+
+
 @pytest.mark.parametrize(
     ("state", "outcome"),
     [("failed", Outcome.SETTLED), (None, Outcome.SETTLED), ("restarting", Outcome.STOPPED)],
