@@ -7,7 +7,6 @@ import functools
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -124,17 +123,17 @@ class Context:
 
     async def watch(self, owner: Owner) -> Result:
         """Follow a task instance whose worker has no caller, until it is settled or silent for too long."""
-        silent_since = datetime.now(UTC)
-        timeout = timedelta(seconds=self.settings.lost_worker_timeout)
+        # A heartbeat bears the time of the API server's clock: what counts here is that it is another one than before.
+        silent_since, heartbeat = time.monotonic(), None
         while True:
             await asyncio.sleep(min(_WATCH_INTERVAL, self.settings.lost_worker_timeout / 4))
             try:
                 sighting = await self.in_thread(self.database.look, owner)
                 if (result := _end(owner, sighting)) is not None or sighting is None:
                     return result or Result(Outcome.SETTLED)
-                if sighting.last_heartbeat is not None:
-                    silent_since = max(silent_since, sighting.last_heartbeat)
-                if datetime.now(UTC) - silent_since <= timeout:
+                if sighting.last_heartbeat != heartbeat:
+                    silent_since, heartbeat = time.monotonic(), sighting.last_heartbeat
+                if time.monotonic() - silent_since <= self.settings.lost_worker_timeout:
                     continue
                 if sighting.fence is None or await self.in_thread(self.database.fence_off, owner, sighting.fence):
                     return Result(
@@ -143,7 +142,7 @@ class Context:
                         "([knative] lost_worker_timeout).",
                     )
             except (DBAPIError, PoolTimeoutError):
-                silent_since = datetime.now(UTC)  # while the database is away, no worker can prove itself
+                silent_since = time.monotonic()  # while the database is away, no worker can prove itself
 
     def close(self) -> None:
         """Let the threads end."""

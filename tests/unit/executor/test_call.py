@@ -8,7 +8,7 @@ import itertools
 import json
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -479,6 +479,18 @@ async def test_heartbeats_of_a_worker_without_caller_keep_its_task(stage: Stage)
         assert not running.done()
     stage.database.state = "success"
     assert await running == Result(Outcome.SETTLED)
+
+
+@pytest.mark.parametrize("off", [-3600.0, 3600.0])
+async def test_clocks_that_differ_make_no_worker_lost_and_none_alive(stage: Stage, off: float) -> None:
+    stage.answers(STARTED)
+    running = asyncio.create_task(stage.run())
+    for _ in range(8):
+        stage.database.last_heartbeat = datetime.now(UTC) + timedelta(seconds=off)  # by the API server's clock
+        await asyncio.sleep(0.25)
+        assert not running.done()
+    result = await asyncio.wait_for(running, 5)
+    assert "no heartbeat of the task for 1 s" in str(result.reason)
 
 
 async def test_a_silent_worker_is_left_and_lost(stage: Stage) -> None:
