@@ -62,6 +62,13 @@ class Endpoints(Protocol):
         """
         ...
 
+    def known(self, dag_id: str, task_id: str) -> Endpoint | None:
+        """Return the endpoint of a task; None if none is known, about which nothing is done.
+
+        For whoever asks about tasks that may be another executor's.
+        """
+        ...
+
 
 class _File(BaseModel):
     services: list[Endpoint]
@@ -83,13 +90,24 @@ class FileEndpoints:
             NoEndpointError: the file names none, or cannot be read.
         """
         self._refresh()
-        endpoint = self._services.get((dag_id, task_id)) or self._services.get((dag_id, None))
+        endpoint = self._look_up(dag_id, task_id)
         if endpoint is None:
             raise NoEndpointError(
                 f"No Knative Service for task {task_id!r} of DAG {dag_id!r} in {self._path} ([knative] endpoints). "
                 "Deploy the workflow's services; `airflow-knative services render` lists them."
             )
         return endpoint
+
+    def known(self, dag_id: str, task_id: str) -> Endpoint | None:
+        """Return the endpoint of a task; None if the file names none, or cannot be read."""
+        try:
+            self._refresh()
+        except NoEndpointError:
+            return None
+        return self._look_up(dag_id, task_id)
+
+    def _look_up(self, dag_id: str, task_id: str) -> Endpoint | None:
+        return self._services.get((dag_id, task_id)) or self._services.get((dag_id, None))
 
     def _refresh(self) -> None:
         try:

@@ -91,14 +91,20 @@ class KubernetesEndpoints:
         Raises:
             NoEndpointError: no service is ready for it, as far as is known now.
         """
-        candidates = self._by_task.get((dag_id, task_id), []) + self._by_task.get((dag_id, None), [])
-        for service in candidates:
-            if service.endpoint is not None:
-                return service.endpoint
+        if (endpoint := self.known(dag_id, task_id)) is not None:
+            return endpoint
         self._missed.set()
-        raise NoEndpointError(self._explain(dag_id, task_id, candidates))
+        raise NoEndpointError(self._explain(dag_id, task_id))
 
-    def _explain(self, dag_id: str, task_id: str, candidates: list[Service]) -> str:
+    def known(self, dag_id: str, task_id: str) -> Endpoint | None:
+        """Return the endpoint of a task; None if no service is ready for it, as far as is known now."""
+        return next((service.endpoint for service in self._candidates(dag_id, task_id) if service.endpoint), None)
+
+    def _candidates(self, dag_id: str, task_id: str) -> list[Service]:
+        return self._by_task.get((dag_id, task_id), []) + self._by_task.get((dag_id, None), [])
+
+    def _explain(self, dag_id: str, task_id: str) -> str:
+        candidates = self._candidates(dag_id, task_id)
         task = f"task {task_id!r} of DAG {dag_id!r}"
         if candidates:
             service = candidates[0]

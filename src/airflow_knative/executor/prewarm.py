@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import aiohttp
 
-from airflow_knative.executor.endpoints import NoEndpointError
 from airflow_knative.executor.outcome import Outcome
 from airflow_knative.executor.prewarm_plan import downstream, plan
 
@@ -106,7 +105,7 @@ class Prewarmer:
         """A task instance is being dispatched: what comes after it may be nudged, it itself no more."""
         key = str(ti["dag_id"]), str(ti["run_id"])
         task_id = str(ti["task_id"])
-        endpoint = self._find(key[0], task_id)
+        endpoint = self._endpoints.known(key[0], task_id)
         self._calls[call] = _Call(key, task_id, endpoint.name if endpoint else None, time.monotonic())
         run = self._runs.setdefault(key, _Run())
         run.calls += 1
@@ -141,18 +140,13 @@ class Prewarmer:
         nodes = self._nodes.get(dag_id)
         if nodes is None or task_id not in nodes:
             return True
-        below = (self._find(dag_id, each) for each in downstream(nodes, task_id, self._depth) if nodes[each].runs)
-        return any(endpoint is not None and not self._is_warm(endpoint) for endpoint in below)
+        below = [each for each in downstream(nodes, task_id, self._depth) if nodes[each].runs]
+        endpoints = (self._endpoints.known(dag_id, each) for each in below)
+        return any(endpoint is not None and not self._is_warm(endpoint) for endpoint in endpoints)
 
     def _is_warm(self, endpoint: Endpoint) -> bool:
         heard = self._heard.get(endpoint.name)
         return heard is not None and time.monotonic() - heard < endpoint.window / 2
-
-    def _find(self, dag_id: str, task_id: str) -> Endpoint | None:
-        try:
-            return self._endpoints.find(dag_id, task_id)
-        except NoEndpointError:  # another executor's
-            return None
 
     def _plan_in(self, delay: float, key: RunKey, run: _Run) -> None:
         if run.timer is None:
@@ -189,7 +183,7 @@ class Prewarmer:
         endpoints: dict[str, Endpoint] = {}
         later = []
         for task in coming:
-            endpoint = self._find(key[0], task.task_id)
+            endpoint = self._endpoints.known(key[0], task.task_id)
             if endpoint is None or self._is_warm(endpoint):
                 continue
             if task.eta > max(endpoint.window / 2, _LEAD):

@@ -40,6 +40,14 @@ def test_a_task_without_a_service_is_named(path: Path) -> None:
         FileEndpoints(path).find("e", "x")
 
 
+def test_what_is_only_looked_up_need_not_be_there(path: Path) -> None:
+    endpoints = FileEndpoints(path)
+    assert endpoints.known("d", "u") == endpoints.find("d", "u")
+    assert endpoints.known("e", "x") is None
+    path.unlink()
+    assert endpoints.known("d", "t") is None
+
+
 def test_a_changed_file_is_read_again(path: Path) -> None:
     endpoints = FileEndpoints(path)
     assert endpoints.find("e", "t").name == "other"

@@ -121,8 +121,8 @@ async def why(endpoints: KubernetesEndpoints, dag_id: str, task_id: str, said: s
 
 def quietly(endpoints: KubernetesEndpoints, dag_id: str, task_id: str) -> str | None:
     """The name of what is known, without a look-up that would have the services listed anew."""
-    known = endpoints._by_task.get((dag_id, task_id), [])
-    return next((it.endpoint.name for it in known if it.endpoint), None)
+    endpoint = endpoints.known(dag_id, task_id)
+    return endpoint and endpoint.name
 
 
 async def told(endpoints: KubernetesEndpoints, dag_id: str, task_id: str, name: str | None) -> None:
@@ -214,6 +214,21 @@ async def test_a_miss_has_the_services_listed_anew(server: FakeApiServer, endpoi
     await until_watched(server)
     await server.put(service("after", "f", "y"))
     await told(endpoints, "f", "y", "after")
+
+
+async def test_what_is_only_looked_up_has_nothing_listed(
+    server: FakeApiServer, endpoints: KubernetesEndpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints_kubernetes, "_RELIST_INTERVAL", 0.0)
+    await until_watched(server)
+    await server.put(service("ours", "e", "x"))
+    await told(endpoints, "e", "x", "ours")
+    lists = server.lists
+    for _ in range(20):
+        assert endpoints.known("e", "of another executor") is None
+        await asyncio.sleep(0.01)
+    assert server.lists == lists
+    assert endpoints.known("e", "x") == endpoints.find("e", "x")
 
 
 async def test_many_misses_are_one_list(
