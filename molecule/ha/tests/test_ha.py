@@ -45,9 +45,18 @@ def test_every_node_runs_the_control_plane_in_the_pinned_version(core: client.Co
 def test_etcd_has_every_node_for_a_member(core: client.CoreV1Api, node: str) -> None:
     trust = ["--cacert", f"{PKI}/ca.crt", "--cert", f"{PKI}/healthcheck-client.crt"]
     command = ["etcdctl", *trust, "--key", f"{PKI}/healthcheck-client.key", "member", "list"]
-    said = stream(
-        core.connect_get_namespaced_pod_exec, f"etcd-{node}", "kube-system", command=command, stdout=True, stderr=True
+    told = stream(
+        core.connect_get_namespaced_pod_exec,
+        f"etcd-{node}",
+        "kube-system",
+        command=command,
+        stdout=True,
+        stderr=True,
+        _preload_content=False,  # which would leave the connection open
     )
+    told.run_forever(timeout=60)
+    said = told.read_all()
+    told.close()
     # ID, status, name, addresses, whether it only learns.
     members = sorted(line.split(", ")[1:3] + line.split(", ")[5:] for line in said.splitlines())
     assert members == [["started", name, "false"] for name in NODES]
