@@ -146,3 +146,16 @@ def test_a_cleared_task_runs_again(stack: Stack, tmp_path: Path) -> None:
     assert is_running(second)
     stack.airflow.patch(f"/api/v2/dags/shell/dagRuns/{run_id}", json={"state": "failed"}).raise_for_status()
     eventually(lambda: not is_running(second), within=60.0)
+
+
+def test_a_cleared_task_ends_before_its_next_try_begins(stack: Stack, tmp_path: Path) -> None:
+    where = tmp_path / "said"
+    run_id = stack.start("slow_to_end", str(where))
+    eventually(written(where), within=90.0)
+    stack.airflow.post(
+        "/api/v2/dags/slow_to_end/clearTaskInstances",
+        json={"dry_run": False, "dag_run_id": run_id, "task_ids": ["sleeps"], "only_failed": False},
+    ).raise_for_status()
+    eventually(lambda: "2 begins" in where.read_text(), within=90.0)
+    assert where.read_text().splitlines() == ["1 begins", "ends", "2 begins"]
+    stack.airflow.patch(f"/api/v2/dags/slow_to_end/dagRuns/{run_id}", json={"state": "failed"}).raise_for_status()

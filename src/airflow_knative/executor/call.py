@@ -9,6 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow.configuration import conf
 from sqlalchemy.exc import DBAPIError
 
 from airflow_knative.executor.database import Beat, FencedOffError, NotRunnableError
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _TOKEN_MARGIN: Final = 300.0  # seconds a worker's token outlives its service's timeout
 _SIGNATURE_MARGIN: Final = 60.0  # seconds a signature outlives the time for which a request may wait
+_KILLED: Final = 6.0  # seconds until a task is gone that is to stop: Airflow's supervisor gives it 5 for its `on_kill`
 
 # What can come of a request, besides a whole answer.
 _EXPECTED: Final = (
@@ -51,6 +53,8 @@ _EXPECTED: Final = (
 async def follow(context: Context, owner: Owner, log_path: str | None) -> Result:
     """Wait for what a worker that nobody listens to reports by itself; its task's log says so if it is lost."""
     result = await context.watch(owner)
+    if result.outcome is Outcome.STOPPED:  # which its worker learns at its next heartbeat
+        await asyncio.sleep(conf.getfloat("workers", "min_heartbeat_interval") + _KILLED)
     if result.outcome is Outcome.FAILED:
         with TaskLog(log_path) as log:
             log.event("error", result.reason or "")
@@ -99,10 +103,10 @@ class Call:
         """Take in what became of a heartbeat: whether the task instance is another's by now, or still held."""
         if beat.fence != self._fence:
             return  # it was started again meanwhile
-        if self._held == beat.held:
-            self._held = held
         if is_lost:
             self.lose()
+        elif self._held == beat.held:
+            self._held = held
 
     def lose(self) -> None:
         """The task instance is not this call's any more: stop the worker."""
@@ -204,26 +208,27 @@ class Call:
             await (sending if sending.done() else self._interrupted)
         except _EXPECTED as error:
             self.is_exposed = False
+            await _end(sending)  # its worker, if there is one, sees that nobody listens any more
             if self._applier.settled:  # then what comes after, or fails to, changes nothing
                 log.event("warning", f"After the end of the task: {error}")
                 return Result(Outcome.SETTLED)
             return await self._give_reason(error, log)
         finally:
-            sending.cancel()
-            self._interrupted.cancel()
-            await asyncio.gather(sending, self._interrupted, return_exceptions=True)
+            await _end(sending, self._interrupted)
         return await self._conclude(log)
 
     async def _give_reason(self, error: Exception, log: TaskLog) -> Result:
         """The answer did not settle the task instance's state: find out what did, or will."""
+        self._context.beating.pop(self.ti_id, None)
         if isinstance(error, FencedOffError):
             log.event("warning", "The task instance was stopped: its state was changed, or it was cleared or deleted")
             if (result := await self._context.end_of(self._owner)) is not None:
+                if result.outcome is Outcome.STOPPED and (self._started is not None or self._held is None):
+                    await asyncio.sleep(_KILLED)  # the next try is not to begin beside this one
                 return result
             error = BrokenOffError("It runs behind another fence by now.")
         if isinstance(error, BrokenOffError):
             log.event("warning", f"{error} Waiting for its worker to report by itself.")
-            self._context.beating.pop(self.ti_id, None)
             return await follow(self._context, self._owner, self._message["workload"]["log_path"])
         return await self._fail(str(error), log)
 
@@ -386,6 +391,12 @@ class Call:
             self._finished = record
             stages = record.stages.model_dump(exclude_none=True)
             self._stages |= stages
+
+
+async def _end(*futures: asyncio.Future[None]) -> None:
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)
 
 
 class _Applier:

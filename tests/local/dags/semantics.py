@@ -163,6 +163,31 @@ def shell() -> None:
     BashOperator(task_id="sleeps", bash_command="echo $$ > {{ params.data }}; exec sleep 300")
 
 
+class SlowToEnd(BaseOperator):
+    template_fields = ("where",)
+
+    def __init__(self, *, where: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.where = where
+
+    def execute(self, context: Any) -> None:
+        self._note(f"{context['ti'].try_number} begins")
+        time.sleep(300)
+
+    def on_kill(self) -> None:
+        time.sleep(3)
+        self._note("ends")
+
+    def _note(self, text: str) -> None:
+        with Path(self.where).open("a") as file:
+            file.write(f"{text}\n")
+
+
+@dag(dag_id="slow_to_end", schedule=None, params=INPUT)
+def slow_to_end() -> None:
+    SlowToEnd(task_id="sleeps", where="{{ params.data }}")
+
+
 @dag(dag_id="branched", schedule=None, params=INPUT)
 def branched() -> Any:
     @task.branch
@@ -223,6 +248,7 @@ for define in (
     configured,
     talks,
     shell,
+    slow_to_end,
     branched,
     large,
 ):

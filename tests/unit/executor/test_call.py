@@ -520,11 +520,21 @@ async def test_silence_is_noticed_at_every_interval_of_heartbeats(stage: Stage, 
     assert "Nothing came from service service for too long" in stage.log
 
 
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds in which a task is gone that is to stop."""
+    monkeypatch.setattr(call_module, "_KILLED", 0.5)
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "1")
+    return 0.5
+
+
 @pytest.mark.parametrize(
     ("state", "outcome"),
     [("failed", Outcome.SETTLED), (None, Outcome.SETTLED), ("restarting", Outcome.STOPPED)],
 )
-async def test_a_changed_state_stops_the_worker(stage: Stage, state: str | None, outcome: Outcome) -> None:
+async def test_a_changed_state_stops_the_worker(
+    stage: Stage, killed: float, state: str | None, outcome: Outcome
+) -> None:
     closed = asyncio.Event()
 
     async def wait_for_the_end(request: web.Request, response: web.StreamResponse) -> None:
@@ -542,6 +552,67 @@ async def test_a_changed_state_stops_the_worker(stage: Stage, state: str | None,
         await stage.context.heartbeat_once()
     assert (await running).outcome is outcome
     await asyncio.wait_for(closed.wait(), 10)
+
+
+async def test_a_cleared_task_has_time_to_end_before_its_next_try(stage: Stage, killed: float) -> None:
+    """Counted from the moment in which its worker sees that it lost its caller."""
+    ends: list[float] = []
+
+    async def until_closed(request: web.Request, _response: web.StreamResponse) -> None:
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        ends.append(time.monotonic())
+
+    stage.answers(STARTED, then=until_closed)
+    call = stage.call()
+    running = asyncio.create_task(call.run())
+    while not call.is_listening:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    stage.database.state = "restarting"
+    await stage.context.heartbeat_once()
+    assert await running == Result(Outcome.STOPPED)
+    assert time.monotonic() - ends[0] >= 0.9 * killed
+
+
+async def test_a_cleared_task_without_a_caller_has_time_to_hear_of_it_too(stage: Stage, killed: float) -> None:
+    stage.answers(STARTED)
+    running = asyncio.create_task(stage.run())
+    while "Waiting for its worker" not in stage.log:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    begun = time.monotonic()
+    stage.database.state = "restarting"
+    assert await running == Result(Outcome.STOPPED)
+    assert time.monotonic() - begun >= 1.0 + killed
+
+
+async def test_what_no_worker_has_claimed_needs_no_time_to_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_module, "_KILLED", 3600.0)
+    stage.behaviour = lambda _request: asyncio.Event().wait()
+    running = asyncio.create_task(stage.run())
+    while not stage.requests:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    stage.database.state = "restarting"
+    await stage.context.heartbeat_once()
+    assert await running == Result(Outcome.STOPPED)
+
+
+async def test_a_worker_that_was_given_up_sees_that_it_lost_its_caller(stage: Stage) -> None:
+    closed = asyncio.Event()
+
+    async def until_closed(request: web.Request, _response: web.StreamResponse) -> None:
+        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        closed.set()
+        stage.database.state = "success"  # which it reports by itself
+
+    stage.answers(STARTED, then=until_closed)
+    call = stage.call()
+    running = asyncio.create_task(call.run())
+    while not call.is_listening:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    call.give_up()
+    assert await running == Result(Outcome.SETTLED)
+    assert closed.is_set()
 
 
 def _problem(status: int, title: str = "Title", detail: str = "detail") -> Callable[[web.Request], Any]:
