@@ -131,6 +131,7 @@ _BY_PATH: Final[dict[str, dict[str, Any]]] = {
     "fernetKey": {"type": "string", "pattern": "^([A-Za-z0-9_-]{43}=)?$"},
     "apiServer.service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
     "images.postgresql.tag": {"type": "string"},
+    "workers.graceSeconds": {"type": ["integer", "null"], "minimum": 0},
     "postgresql.auth.username": {"type": "string", "minLength": 1},
     "postgresql.auth.database": {"type": "string", "minLength": 1},
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from airflow.configuration import conf
 
@@ -74,6 +75,19 @@ def test_a_worker_starts_with_what_it_is_given(chart: Chart) -> None:
     given = {**environment(container), "K_SERVICE": "airflow-worker-etl-load", "PORT": "8080"}
     settings = WorkerSettings.from_environment(given)
     assert (settings.dag_id, settings.task_id, settings.slots) == ("Etl", "load", 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "timeout", "grace"),
+    [(None, 600, 540), (None, 86400, 86340), (None, 100, 40), (None, 60, 15), (None, 1, 0), (0, 600, 0), (20, 600, 20)],
+)
+def test_a_running_task_has_the_pods_own_grace_period(
+    chart: Chart, given: int | None, timeout: int, grace: int
+) -> None:
+    values = {"workers": {"graceSeconds": given}, "workflows": [{**WORKFLOWS[1], "timeoutSeconds": timeout}]}
+    service = _knative(chart, {**values, "knative": {"maxRevisionTimeoutSeconds": 86400}})["airflow-worker-avg"]
+    container = service["spec"]["template"]["spec"]["containers"][0]
+    assert environment(container)["AIRFLOW_KNATIVE_WORKER_GRACE"] == str(grace)
 
 
 def _settings(chart: Chart, values: Object) -> Object:

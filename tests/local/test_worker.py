@@ -315,6 +315,22 @@ def test_a_task_without_a_caller_leaves_room_for_the_next(worker: Worker, api: A
     assert is_running(pid)
 
 
+def test_a_worker_says_how_many_tasks_it_runs(worker: Worker, api: Api, tmp_path: Path) -> None:
+    assert worker.http.get("/healthz").json()["tasks"] == 0
+    pid = _lose_caller_during_sleep(worker, api, tmp_path / "pid")
+    assert worker.http.get("/healthz").json()["tasks"] == 1
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: worker.http.get("/healthz").json()["tasks"] == 0)
+
+
+def test_sigterm_ends_an_idle_worker_at_once_however_long_its_grace_period_is(tmp_path: Path) -> None:
+    with Worker(tmp_path, PROBE, "probe", grace=600.0) as worker:
+        assert state_of(worker.run(worker.request("quick", conf={"data": 1}))) == "success"
+        assert worker.http.get("/healthz").status_code == 200  # over a connection that stays open
+        worker.process.terminate()
+        assert worker.process.wait(20) == 0
+
+
 def test_sigterm_waits_for_a_task_without_a_caller(tmp_path: Path, api: Api) -> None:
     with Worker(tmp_path, PROBE, "probe") as worker:
         pid = _lose_caller_during_sleep(worker, api, tmp_path / "pid")

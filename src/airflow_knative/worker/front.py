@@ -104,7 +104,8 @@ class Front:
         if path == "/readyz" and (self.stopping or not self._pool.is_ready):
             reason = "is shutting down" if self.stopping else "has not imported its DAG yet"
             raise _RefusedError(503, "Not ready", f"The worker {reason}.")
-        await _respond(send, 200, "application/json", b'{"status":"ok"}')
+        # Nobody else can tell of tasks whose caller is gone.
+        await _respond(send, 200, "application/json", b'{"status":"ok","tasks":%d}' % self._pool.running)
 
     async def _run(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         received = time.time()

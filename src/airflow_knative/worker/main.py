@@ -179,10 +179,13 @@ async def _serve_front(
     listening = asyncio.create_task(pool.listen())
     keeping = asyncio.create_task(front.receipts.run())
     loop = asyncio.get_running_loop()
+    deadline = 0.0
 
     def stop() -> None:
+        nonlocal deadline
         if front.stopping:
             return
+        deadline = loop.time() + settings.grace + _STOP_MARGIN
         front.stopping = True
         server.should_exit = True
         loop.call_later(settings.grace, pool.stop)
@@ -194,7 +197,7 @@ async def _serve_front(
     await server.serve(sockets=[listener])
     with contextlib.suppress(TimeoutError):
         # The server waits for connections; a task whose caller is gone has none.
-        async with asyncio.timeout(settings.grace + _STOP_MARGIN):
+        async with asyncio.timeout_at(deadline):
             await pool.idle()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_STOP_MARGIN):

@@ -84,6 +84,11 @@ class SlotPool:
         """Whether every slot is taken; as many tasks again may go on without a caller."""
         return self._taken + max(0, len(self._orphans) - self._size) >= self._size
 
+    @property
+    def running(self) -> int:
+        """How many tasks run, those without a caller included."""
+        return len(self._busy)
+
     async def idle(self) -> None:
         """Wait until no task runs."""
         while self._busy:

@@ -21,6 +21,8 @@ __all__ = ["Pool"]
 
 _RESTART_FIRST: Final = 1.0
 _RESTART_LAST: Final = 60.0
+_LAST_TASKS: Final = 0.5
+"""Seconds after which a worker is asked again whether it has come to the end of tasks without a caller."""
 _PATIENCE: Final = 0.25
 """Seconds that a request waits for a slot of a worker that is up, until another one starts for it.
 
@@ -270,6 +272,15 @@ class Pool:
         if not worker.is_ready or worker.in_use:
             return
         if len(self._live()) > self.service.min_scale:
+            self._background(self._stop_if_idle(worker))
+        else:
+            self._watch_idle(worker)
+
+    async def _stop_if_idle(self, worker: Worker) -> None:
+        has_tasks = await worker.runs_tasks()
+        if not worker.is_ready or worker.in_use or worker.idle_timer is not None:
+            return
+        if len(self._live()) > self.service.min_scale and not has_tasks:
             say(f"{worker.service.name}: worker {worker.number} idle for {self.service.window:g} s, stopping it")
             self._stop(worker)
         else:
@@ -280,7 +291,13 @@ class Pool:
             worker.idle_timer.cancel()
             worker.idle_timer = None
         worker.state = "draining"
-        self._background(worker.stop())
+        self._background(self._finish(worker))
+
+    async def _finish(self, worker: Worker) -> None:
+        """Stop a worker that has no requests once it has no tasks either."""
+        while await worker.runs_tasks():  # noqa: ASYNC110 - another process tells by HTTP only
+            await asyncio.sleep(_LAST_TASKS)
+        await worker.stop()
 
     def _forget(self, worker: Worker) -> None:
         if worker.idle_timer is not None:

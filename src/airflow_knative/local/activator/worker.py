@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import signal
 import sys
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from airflow_knative.local.activator.errors import StartError, StartTimeoutError
@@ -146,6 +148,13 @@ class Worker:
                 await asyncio.wait_for(self.process.wait(), seconds)
                 self.state = "stopped"
 
+    async def runs_tasks(self) -> bool:
+        """Whether it says that it does: a task whose caller has gone runs on, and nobody waits for its answer."""
+        status, body = await _get(self.port, "/healthz")
+        with contextlib.suppress(ValueError, AttributeError):
+            return status == HTTPStatus.OK and bool(json.loads(body).get("tasks"))
+        return False
+
     def output(self) -> str:
         """The last lines that it wrote."""
         return tail(self.process.log, _OUTPUT_LINES, start=self.process.log_start) if self.process else ""
@@ -185,8 +194,12 @@ class Worker:
         return {**self._launch.environment, **secrets, **service.env, **own}
 
     async def _poll_ready(self) -> None:
-        while not await _answers_ready(self.port):  # noqa: ASYNC110 - another process tells by HTTP only
+        while not await self._is_ready():  # noqa: ASYNC110 - another process tells by HTTP only
             await asyncio.sleep(_POLL)
+
+    async def _is_ready(self) -> bool:
+        status, _ = await _get(self.port, "/readyz")
+        return status == HTTPStatus.OK
 
     def _discard_old_logs(self, current: Path) -> None:
         logs = [path for path in self._launch.logs.glob(f"{self.service.name}.*.log") if path != current]
@@ -194,18 +207,19 @@ class Worker:
             old.unlink(missing_ok=True)
 
 
-async def _answers_ready(port: int) -> bool:
-    """Whether `GET /readyz` answers 200."""
+async def _get(port: int, path: str) -> tuple[int, bytes]:
+    """Return a worker's answer: status, 0 if there was none, and body."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
-        return False
+        return 0, b""
     try:
-        writer.write(b"GET /readyz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
-        status = await asyncio.wait_for(reader.readline(), _PROBE_TIMEOUT)
-        return status.split(b" ")[1:2] == [b"200"]
+        writer.write(b"GET %s HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n" % path.encode())
+        head, _, body = (await asyncio.wait_for(reader.read(), _PROBE_TIMEOUT)).partition(b"\r\n\r\n")
+        status = head.split(b" ", 2)[1:2]
+        return (int(status[0]), body) if status and status[0].isdigit() else (0, b"")
     except (OSError, TimeoutError):
-        return False
+        return 0, b""
     finally:
         writer.close()
         with contextlib.suppress(OSError):

@@ -66,6 +66,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             ready = time.monotonic() >= READY_AT and os.environ.get("READY_AFTER") != "never"
             answer(writer, 200 if ready else 503, {})
             return
+        if path == "/healthz":
+            answer(writer, 200, {"tasks": running})
+            return
         running += 1
         note(f"request {path}")
         try:
@@ -106,6 +109,10 @@ async def handle(
             return
         gone.cancel()
         writer.write(chunk(b"done\n") + b"0\r\n\r\n")
+    elif path == "/alone":
+        writer.write(stream + chunk(b"started %d\n" % os.getpid()))
+        await writer.drain()
+        await wait_for(headers["x-release"])
     elif path == "/parrot":
         writer.write(stream)
         async for part in body_chunks(reader, headers):

@@ -140,6 +140,51 @@ async def test_a_busy_worker_is_not_idle(bench: Bench) -> None:
     assert await held == "done\n"
 
 
+async def begin_alone(bench: Bench) -> None:
+    """Start a task, and leave it."""
+    async with bench.request("/alone", headers=bench.release_file()) as response:
+        await response.content.readline()
+    await eventually(lambda: bench.events("request /alone"))
+
+
+async def test_a_task_without_a_caller_keeps_its_worker_from_being_idle(bench: Bench) -> None:
+    bench.service(window=0.2)
+    await bench.start()
+    await begin_alone(bench)
+    await asyncio.sleep(0.8)
+    assert bench.events("asked to end") == []
+    assert (await bench.workers())[0]["state"] == "ready"
+    bench.release()
+    await eventually(lambda: bench.events("ended"))
+
+
+async def test_a_worker_of_an_old_revision_finishes_a_task_without_a_caller(bench: Bench) -> None:
+    bench.service()
+    await bench.start()
+    await begin_alone(bench)
+
+    async def it_is_free() -> bool:
+        return (await bench.workers())[0]["in_use"] == 0
+
+    await eventually(it_is_free)
+    bench.service(revision="2")
+    await bench.reload()
+    await asyncio.sleep(0.3)
+    assert bench.events("asked to end") == []
+    bench.release()
+    await eventually(lambda: bench.events("ended"))
+
+
+async def test_stopping_the_activator_does_not_wait_for_a_task_without_a_caller(bench: Bench) -> None:
+    bench.service()
+    await bench.start()
+    await begin_alone(bench)
+    bench.activator.stop()
+    await eventually(lambda: bench.events("asked to end"))
+    bench.release()
+    await eventually(lambda: bench.events("ended"))
+
+
 async def test_a_worker_that_does_not_end_when_asked_is_killed(bench: Bench) -> None:
     bench.tune(grace=0.3)
     bench.service(window=0.1, env={"IGNORE_TERM": "1"})
