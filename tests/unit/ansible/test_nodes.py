@@ -163,3 +163,30 @@ def test_a_node_of_another_cluster_is_refused(tmp_path: Path, there: str, said: 
     found = _same_cluster(tmp_path, ONE, there)
     assert f"of another cluster than that of node-1, where /etc/kubernetes/pki/ca.crt {said}. Allowed is" in found
     assert "playbooks/reset.yml --limit localhost -e reset_confirm=yes" in found
+
+
+@pytest.mark.parametrize(
+    ("found", "member", "broken_off"),
+    [
+        ([], False, False),
+        (["kubelet.conf"], True, False),
+        (["kubelet.conf", "kubeadm-join.yaml"], False, True),
+        (["kubeadm-init.unfinished"], False, True),
+    ],
+)
+def test_a_start_that_was_broken_off_makes_no_node(
+    tmp_path: Path, found: list[str], *, member: bool, broken_off: bool
+) -> None:
+    signs = ["kubelet.conf", "kubeadm-init.unfinished", "kubeadm-join.yaml"]
+    results = [{"item": sign, "stat": {"exists": sign in found}} for sign in signs]
+    tasks = tasks_of("roles/kubernetes/tasks/state.yml", "Note whether the host is a node of the cluster")
+    tasks.append(
+        {
+            "assert": {
+                "that": [f"_kubernetes_member is {member}".lower(), f"_kubernetes_broken_off is {broken_off}".lower()]
+            }
+        }
+    )
+    variables = {"_kubernetes_signs": signs, "__kubernetes_signs": {"results": results}}
+    done = play(tmp_path, local(tasks, **variables))
+    assert done.returncode == 0, done.stdout
