@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -190,3 +191,20 @@ def test_a_start_that_was_broken_off_makes_no_node(
     variables = {"_kubernetes_signs": signs, "__kubernetes_signs": {"results": results}}
     done = play(tmp_path, local(tasks, **variables))
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize(
+    ("file", "mark"), [("join.yml", "kubeadm-join.yaml"), ("control_plane.yml", "kubeadm-init.unfinished")]
+)
+def test_the_mark_of_a_start_goes_with_kubeadms_success(tmp_path: Path, file: str, mark: str, code: int) -> None:
+    (tmp_path / "kubeadm").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "kubeadm").chmod(0o755)
+    for name in (mark, "kubeadm-discovery.conf"):
+        (tmp_path / name).touch()
+    blocks = yaml.safe_load((TASKS / file).read_text().replace("/etc/kubernetes", str(tmp_path)))
+    (task,) = (task for block in blocks for task in block.get("block", []) if "ansible.builtin.shell" in task)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = play(tmp_path, local([task], _kubernetes_is_control_plane=False), environment=environment)
+    assert (done.returncode == 0) == (code == 0), done.stdout
+    assert (tmp_path / mark).exists() == (code == 1)
