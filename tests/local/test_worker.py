@@ -185,6 +185,43 @@ def test_more_than_its_slots_is_refused_for_now(worker: Worker, tmp_path: Path) 
             assert response.headers["retry-after"]
 
 
+def test_each_task_draws_random_numbers_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "draws.py"
+    file.write_text(
+        """
+import os
+import random
+import sys
+from types import ModuleType, SimpleNamespace
+
+from airflow.sdk import dag, task
+
+numpy_random = sys.modules["numpy.random"] = ModuleType("numpy.random")  # which has one generator for all
+numpy_random.state = b"of the import"
+numpy_random.get_bit_generator = lambda: SimpleNamespace(seed_seq="entropy")
+numpy_random.seed = lambda: setattr(numpy_random, "state", os.urandom(8))
+
+
+@task
+def draws():
+    return [random.random(), numpy_random.state.hex()]
+
+
+@dag(dag_id="draws", schedule=None)
+def draws_dag():
+    draws()
+
+
+draws_dag()
+"""
+    )
+    with Worker(tmp_path, file, "draws") as worker:
+        requests = [worker.request("draws") for _ in range(2)]
+        drawn = [xcoms_of(request, worker.run(request))[0].value for request in requests]
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]
+
+
 def test_a_task_that_dies_fails_and_the_slot_lives_on(worker: Worker) -> None:
     assert state_of(worker.run(worker.request("dies"))) == "failed"
     assert state_of(worker.run(worker.request("quick", conf={"data": 1}))) == "success"

@@ -19,6 +19,7 @@ from airflow.sdk.log import logging_processors
 
 from airflow_knative.wire import LogLine
 from airflow_knative.worker.process import die_with_parent, kill_children
+from airflow_knative.worker.randomness import reseed
 
 if TYPE_CHECKING:
     import socket
@@ -87,6 +88,7 @@ class TaskProcess(ActivitySubprocess):
 
         def target() -> None:
             die_with_parent(parent)
+            reseed()
             task_runner.parse = dag.parse
             task_runner.main()
 
