@@ -672,15 +672,18 @@ async def test_a_service_that_never_starts_is_not_waited_for_without_end(stage: 
     result = await stage.run()
     assert result.outcome is Outcome.FAILED
     assert "activator request timeout" in str(result.reason)
-    assert "It has held requests for 1 s, and no worker of it took one" in str(result.reason)
-    assert len(stage.requests) == 2
-    assert "Trying again" in stage.log  # after the first
+    assert "It has held requests for" in str(result.reason)
+    assert "and no worker of it took one" in str(result.reason)
+    assert len(stage.requests) <= 2
 
 
 async def test_a_service_that_starts_slowly_may_hold_a_request_for_its_timeout(stage: Stage, held: Any) -> None:
+    endpoints: Any = stage.context.endpoints
+    endpoints.endpoint = endpoints.endpoint.model_copy(update={"timeout": 60.0})
     stage.first(held, times=1)
     assert await stage.run() == Result(Outcome.SETTLED)
     assert len(stage.requests) == 2
+    assert "activator request timeout No worker has claimed the request. Trying again." in stage.log
 
 
 async def test_a_full_service_that_holds_requests_is_waited_for_without_end(stage: Stage, held: Any) -> None:
@@ -690,17 +693,16 @@ async def test_a_full_service_that_holds_requests_is_waited_for_without_end(stag
     assert stage.log.count("Trying again") == 4  # each of which was long
 
 
-async def test_a_database_that_is_away_costs_no_patience(
-    stage: Stage, held: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    renew = stage.database.start
+async def test_a_database_that_is_slow_costs_no_patience(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = stage.database.start
 
     def slowly(*args: Any, **kwargs: Any) -> TaskRequest:
-        time.sleep(0.5)
-        return renew(*args, **kwargs)
+        time.sleep(0.9)
+        return start(*args, **kwargs)
 
     monkeypatch.setattr(stage.database, "start", slowly)
-    stage.first(_plain(502), times=2)
+    stage.answers(STARTED, success(0), finished(1))
+    stage.first(_plain(502), times=4)  # with as many new starts, longer than the patience
     assert await stage.run() == Result(Outcome.SETTLED)
 
 
