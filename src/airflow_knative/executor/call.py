@@ -50,8 +50,20 @@ _EXPECTED: Final = (
 )
 
 
-async def follow(context: Context, owner: Owner, log_path: str | None) -> Result:
-    """Wait for what a worker that nobody listens to reports by itself; its task's log says so if it is lost."""
+async def follow(context: Context, ti: dict[str, Any], log_path: str | None) -> Result:
+    """See a task instance through whose worker had another caller, which is gone."""
+    result = await _await_report(context, Owner.of(ti), log_path)
+    if context.remote_logs is not None:
+        context.remote_logs.upload(log_path, ti)
+    return result
+
+
+async def _await_report(context: Context, owner: Owner, log_path: str | None) -> Result:
+    """Wait for what a worker that nobody listens to reports by itself; its task's log says what becomes of it."""
+    with TaskLog(log_path) as log:
+        log.event(
+            "warning", "The worker has lost its caller. What the task logs now is in the worker's own output only."
+        )
     result = await context.watch(owner)
     if result.outcome is Outcome.STOPPED:  # which its worker learns at its next heartbeat
         await asyncio.sleep(conf.getfloat("workers", "min_heartbeat_interval") + _KILLED)
@@ -132,7 +144,7 @@ class Call:
         except NotRunnableError as error:
             self.is_exposed = False
             if error.state == "running" and self._message.get("again"):
-                return await follow(self._context, self._owner, self._message["workload"]["log_path"])
+                return await follow(self._context, self._ti, self._message["workload"]["log_path"])
             return Result(Outcome.SETTLED)
         self._stages["running"] = time.time()
         self._context.beating[self.ti_id] = self
@@ -229,7 +241,7 @@ class Call:
             error = BrokenOffError("It runs behind another fence by now.")
         if isinstance(error, BrokenOffError):
             log.event("warning", f"{error} Waiting for its worker to report by itself.")
-            return await follow(self._context, self._owner, self._message["workload"]["log_path"])
+            return await _await_report(self._context, self._owner, self._message["workload"]["log_path"])
         return await self._fail(str(error), log)
 
     async def _conclude(self, log: TaskLog) -> Result:

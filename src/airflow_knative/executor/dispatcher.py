@@ -22,7 +22,6 @@ from airflow_knative.executor.call import Call, follow
 from airflow_knative.executor.context import Context
 from airflow_knative.executor.database import Database
 from airflow_knative.executor.endpoints import open_endpoints
-from airflow_knative.executor.journal import Owner
 from airflow_knative.executor.outcome import Outcome, Result
 from airflow_knative.executor.prewarm import Prewarmer
 from airflow_knative.executor.remotelog import RemoteLogs
@@ -108,7 +107,7 @@ class Dispatcher:
             if self._context.prewarmer is not None:
                 self._context.prewarmer.began(message["call"], message["workload"]["ti"])
         elif message["type"] == channel.ADOPT:
-            self._spawn(message["call"], follow(self._context, Owner.of(message["ti"]), message["log_path"]))
+            self._spawn(message["call"], follow(self._context, message["ti"], message["log_path"]))
 
     async def _see_through(self, call: Call) -> Result:
         try:

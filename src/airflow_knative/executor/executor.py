@@ -244,4 +244,10 @@ def _identity(ti: TaskInstance) -> dict[str, Any]:
         "run_id": key.run_id,
         "task_id": key.task_id,
         "map_index": key.map_index,
+        "try_number": key.try_number,
+        # What Airflow's model of a workload's task instance needs besides: remote logging takes that.
+        "dag_version_id": ti.dag_version_id and str(ti.dag_version_id),
+        "pool_slots": ti.pool_slots,
+        "priority_weight": ti.priority_weight,
+        "queue": ti.queue,
     }

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from airflow_knative.executor import call as call_module
 from airflow_knative.executor import waiting as waiting_module
-from airflow_knative.executor.call import Call
+from airflow_knative.executor.call import Call, follow
 from airflow_knative.executor.context import Context
 from airflow_knative.executor.database import Beat, FencedOffError, NotRunnableError, Sighting
 from airflow_knative.executor.endpoints import Endpoint, NoEndpointError
@@ -301,24 +301,60 @@ async def test_a_whole_answer_settles_the_task_instance(stage: Stage) -> None:
     }  # fmt: skip
 
 
+class UploadedLogs(RemoteLogs):
+    """What was uploaded: path, task instance and text."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.uploaded: list[tuple[str, str, str]] = []
+
+    def upload(self, path: str | None, ti: dict[str, Any]) -> None:
+        self.uploaded.append((str(path), ti["id"], self._stage.log))
+
+    def close(self) -> None:
+        pass
+
+
 async def test_the_whole_log_is_uploaded_when_the_call_ends(stage: Stage) -> None:
-    uploaded: list[tuple[str, str, str]] = []
-
-    class Logs(RemoteLogs):
-        def __init__(self) -> None:
-            pass
-
-        def upload(self, path: str | None, ti: dict[str, Any]) -> None:
-            uploaded.append((str(path), ti["id"], stage.log))
-
-        def close(self) -> None:
-            pass
-
-    stage.context.remote_logs = Logs()
+    stage.context.remote_logs = logs = UploadedLogs(stage)
     stage.answers(STARTED, success(0), finished(1))
     await stage.run()
-    assert uploaded == [("task.log", TI_ID, stage.log)]
+    assert logs.uploaded == [("task.log", TI_ID, stage.log)]
     assert "Task instance timings" in stage.log
+
+
+async def _report_soon(stage: Stage, state: str) -> None:
+    while "own output" not in stage.log:  # noqa: ASYNC110 - where users see it
+        await asyncio.sleep(0.01)
+    stage.database.state = state
+
+
+async def test_the_log_of_an_adopted_task_is_uploaded_and_says_what_is_not_in_it(stage: Stage) -> None:
+    stage.context.remote_logs = logs = UploadedLogs(stage)
+    stage.log_path.write_text("what came before\n")
+    stage.database.state = "running"
+    ti = {"id": TI_ID, "dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1}
+    result, _ = await asyncio.gather(follow(stage.context, ti, stage.log_path.name), _report_soon(stage, "success"))
+    assert result == Result(Outcome.SETTLED)
+    assert logs.uploaded == [("task.log", TI_ID, stage.log)]
+    before, said = stage.log.splitlines()
+    assert before == "what came before"
+    assert "in the worker's own output only" in json.loads(said)["event"]
+
+
+async def test_the_log_of_a_task_that_a_predecessor_started_is_uploaded(stage: Stage) -> None:
+    stage.context.remote_logs = logs = UploadedLogs(stage)
+    stage.database.state = "running"
+    await asyncio.gather(stage.call(again=True).run(), _report_soon(stage, "success"))
+    assert logs.uploaded == [("task.log", TI_ID, stage.log)]
+
+
+async def test_the_log_of_a_task_whose_connection_broke_is_uploaded_once_it_has_reported(stage: Stage) -> None:
+    stage.context.remote_logs = logs = UploadedLogs(stage)
+    stage.answers(STARTED)
+    await asyncio.gather(stage.run(), _report_soon(stage, "success"))
+    assert logs.uploaded == [("task.log", TI_ID, stage.log)]
+    assert "in the worker's own output only" in stage.log
 
 
 async def test_the_scheduler_is_woken_by_the_state_and_not_by_the_end(stage: Stage) -> None:

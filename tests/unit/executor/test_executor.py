@@ -282,6 +282,10 @@ def _ti(state: TaskInstanceState, *, held: datetime | None = None) -> Any:
         id=uuid4(),
         key=key,
         state=state,
+        dag_version_id=uuid4(),
+        pool_slots=1,
+        priority_weight=1,
+        queue="default",
         external_executor_id=held and held_mark(held),
         last_heartbeat_at=datetime.now(UTC),
     )
@@ -295,6 +299,7 @@ def test_what_runs_is_adopted_and_what_was_never_sent_is_not(
     message = dispatchers[0].receive()
     assert (message["type"], message["ti"]["id"]) == (channel.ADOPT, str(running.id))
     assert message["log_path"] == "dag_id=d/run_id=r/task_id=running/attempt=1.log"
+    assert TaskInstanceDTO.model_validate(message["ti"]).id == running.id  # for remote logging
     assert executor.running == {running.key}
 
 
