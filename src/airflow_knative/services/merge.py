@@ -29,7 +29,7 @@ def merge_options(dag_id: str, tasks: Mapping[str, KnativeOptions]) -> KnativeOp
     """
     merged = _Merged(dag_id)
     for task_id, options in sorted(tasks.items()):
-        for key in sorted(options.model_fields_set):
+        for key in sorted(options.shaping):
             merged.add(task_id, key, getattr(options, key))
     if merged.problems:
         raise ServicesError(merged.problems)

@@ -38,6 +38,8 @@ _ALLOWED: Final = {
     "belong to the worker",
     "secrets": "a list of names of Kubernetes Secrets, whose keys become variables",
     "node_selector": "a mapping of node labels to their values",
+    "variables": "a list of keys of Airflow's Variables",
+    "connections": "a list of ids of Airflow's Connections",
 }
 
 
@@ -158,6 +160,15 @@ class KnativeOptions(BaseModel):
     """Kubernetes Secrets whose keys become environment variables of the worker."""
     node_selector: Annotated[dict[str, str], AfterValidator(_check_labels)] = Field(default_factory=dict)
     """Labels of the nodes that workers may run on."""
+    variables: Annotated[list[str], Field(strict=False)] = Field(default_factory=list)
+    """Variables that the executor sends along: no part of a service."""
+    connections: Annotated[list[str], Field(strict=False)] = Field(default_factory=list)
+    """The same of Connections."""
+
+    @property
+    def shaping(self) -> set[str]:
+        """Keys that the DAG set of its own accord and that shape a service."""
+        return self.model_fields_set & KnativeOptions.model_fields.keys() - {"variables", "connections"}
 
     @model_validator(mode="after")
     def _scale_is_a_range(self) -> Self:
@@ -182,7 +193,7 @@ class ServiceSpec(KnativeOptions):
     @property
     def options(self) -> dict[str, Any]:
         """What the DAG set of its own accord, by key of `KnativeOptions`."""
-        return {key: getattr(self, key) for key in KnativeOptions.model_fields if key in self.model_fields_set}
+        return {key: getattr(self, key) for key in KnativeOptions.model_fields if key in self.shaping}
 
 
 def parse_options(raw: Any, *, where: str) -> KnativeOptions:

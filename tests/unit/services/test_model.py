@@ -141,3 +141,11 @@ def test_a_spec_cannot_be_changed() -> None:
     spec = ServiceSpec(name="n", dag_id="d", task_id="t", file="f.py")
     with pytest.raises(ValidationError):
         spec.slots = 2  # type: ignore[misc]
+
+
+def test_what_is_sent_along_is_checked_and_no_part_of_a_service() -> None:
+    options = parse_options({"window": 20, "variables": ["a"], "connections": ["b"]}, where=WHERE)
+    spec = ServiceSpec(name="s", dag_id="d", file="d.py", **options.model_dump(exclude_unset=True))
+    assert spec.options == {"window": 20}
+    with pytest.raises(ServicesError, match="a list of keys of Airflow's Variables"):
+        parse_options({"variables": "a"}, where=WHERE)
