@@ -97,7 +97,7 @@ def unauthenticated(what: str) -> ProblemError:
 
 
 class TokenCache:
-    """Airflow tokens by user and password.
+    """Airflow tokens by user and password, and those that callers bring and Airflow took.
 
     Getting one costs Airflow a deliberately slow password check. Keys are keyed hashes with a secret that this process
     alone has, so that no password stays in memory for longer than its call.
@@ -121,7 +121,7 @@ class TokenCache:
         self._size = size
         self._ttl = ttl
         self._now = now
-        self._secret = secrets.token_bytes(32)
+        self._digest = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=32)
         self._tokens: OrderedDict[bytes, tuple[Token, float]] = OrderedDict()
         self._fetching: dict[bytes, asyncio.Task[Token]] = {}
 
@@ -146,7 +146,16 @@ class TokenCache:
         # Shielded: one caller who hangs up must not fail the others.
         return await asyncio.shield(task)
 
-    def drop(self, credentials: Basic, token: Token) -> None:
+    def knows(self, credentials: Basic | Bearer) -> bool:
+        """Return whether Airflow took this password or token a while ago."""
+        kept = self._tokens.get(self._key(credentials))
+        return kept is not None and self._now() < kept[1]
+
+    def took(self, credentials: Bearer, token: Token) -> None:
+        """Remember that Airflow took a token that a caller brought."""
+        self._keep(self._key(credentials), token)
+
+    def drop(self, credentials: Basic | Bearer, token: Token) -> None:
         """Forget a token that Airflow refused, unless it was replaced since."""
         key = self._key(credentials)
         kept = self._tokens.get(key)
@@ -155,22 +164,30 @@ class TokenCache:
 
     async def _exchange(self, key: bytes, credentials: Basic) -> Token:
         token = Token(await self._fetch(credentials.user, credentials.password))
+        self._keep(key, token)
+        return token
+
+    def _keep(self, key: bytes, token: Token) -> None:
         until = self._now() + self._ttl
         if token.expires is not None:
             until = min(until, token.expires - _MARGIN)
         if until > self._now():
             self._tokens[key] = (token, until)
+            self._tokens.move_to_end(key)
             while len(self._tokens) > self._size:
                 self._tokens.popitem(last=False)
-        return token
 
     def _fetched(self, key: bytes, task: asyncio.Task[Token]) -> None:
         del self._fetching[key]
         if not task.cancelled():
             task.exception()  # every caller may have hung up, and nobody else would fetch it
 
-    def _key(self, credentials: Basic) -> bytes:
-        digest = hashlib.blake2b(key=self._secret, digest_size=32)
+    def _key(self, credentials: Basic | Bearer) -> bytes:
+        digest = self._digest.copy()
+        if isinstance(credentials, Bearer):
+            # No user's name is so long.
+            digest.update(b"\xff" * 4 + credentials.token.encode())
+            return digest.digest()
         user = credentials.user.encode()
         digest.update(len(user).to_bytes(4, "big") + user + credentials.password.encode())
         return digest.digest()
@@ -189,6 +206,21 @@ class Caller:
         self._credentials = credentials
         self._tokens = tokens
         self._patience = patience
+
+    async def authenticate(self, ask: Callable[[str], Awaitable[object]]) -> None:
+        """Return if Airflow knows the caller.
+
+        Args:
+            ask: A call to Airflow that shows whether it takes a token that the caller brought.
+
+        Raises:
+            ProblemError: Airflow does not know the caller.
+            UnavailableError: Airflow stays away.
+        """
+        if isinstance(self._credentials, Basic):
+            await self._patience.see_out(self._token)
+        else:
+            await self.call(ask)
 
     async def identity(self) -> str:
         """Return what stays the same for this user over all tokens, logins and replicas of the gateway."""
@@ -214,13 +246,17 @@ class Caller:
     async def _call(self, operation: Callable[[str], Awaitable[T]]) -> T:
         token = await self._token()
         try:
-            return await operation(token.text)
+            result = await operation(token.text)
         except TokenRefusedError:
+            self._tokens.drop(self._credentials, token)
             if isinstance(self._credentials, Bearer):
                 raise unauthenticated(
                     "Airflow does not take this token: it is expired, revoked or not one of its own."
                 ) from None
-            self._tokens.drop(self._credentials, token)
+        else:
+            if isinstance(self._credentials, Bearer):
+                self._tokens.took(self._credentials, token)
+            return result
         token = await self._token()
         try:
             return await operation(token.text)

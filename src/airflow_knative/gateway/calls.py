@@ -18,7 +18,7 @@ from airflow_knative.gateway.bodies import read_json_body
 from airflow_knative.gateway.failures import failed_tasks, summary
 from airflow_knative.gateway.identifiers import checked_dag_id, checked_run_id, parse_idempotency_key
 from airflow_knative.gateway.patience import Patience
-from airflow_knative.gateway.payload import compact, parse_input
+from airflow_knative.gateway.payload import compact, input_text
 from airflow_knative.gateway.preferences import parse_prefer
 from airflow_knative.gateway.problems import ProblemError
 
@@ -73,6 +73,7 @@ class Calls:
         self._outputs = outputs
         self._deadlines = deadlines
         self._under_way = 0
+        self._looking = 0
 
     async def run_workflow(self, request: Request) -> Response:
         """Answer `POST /runWorkflow/<dag_id>`."""
@@ -98,6 +99,19 @@ class Calls:
         record = record_of(request)
         dag_id = record.dag_id = checked_dag_id(request.path_params["dag_id"])
         run_id = record.run_id = checked_run_id(dag_id, request.path_params["run_id"])
+        if self._looking >= self._settings.max_concurrency:
+            raise ProblemError(
+                "overloaded",
+                f"The gateway shows {self._looking} runs now, and its MAX_CONCURRENCY allows no more. Ask again later.",
+                headers=_RETRY_AFTER,
+            )
+        self._looking += 1
+        try:
+            return await self._show_run(credentials, dag_id, run_id)
+        finally:
+            self._looking -= 1
+
+    async def _show_run(self, credentials: Basic | Bearer, dag_id: str, run_id: str) -> Response:
         limit = self._settings.airflow_timeout
         until = asyncio.get_running_loop().time() + limit
         caller = Caller(credentials, self._tokens, self._patience(until=until))
@@ -137,15 +151,11 @@ class Calls:
         began = asyncio.get_running_loop().time()
         preferences = parse_prefer(request.headers.getlist("prefer"))
         key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
-        data = parse_input(await read_json_body(request, limit=self._settings.max_body_bytes))
         limit = self._settings.wait_timeout
         if preferences.wait is not None:
             limit = min(limit, preferences.wait)
             preferences = preferences._replace(wait=int(limit))
-        # Nothing cuts the start of a run short, for then nobody would know whether there is one: patience has an end.
-        patience = self._patience(until=began + limit, hung_up=request.is_disconnected)
-        with _airflow_errors():
-            run = await self._runner.start(Caller(credentials, self._tokens, patience), dag_id, data, key)
+        run = await self._start(request, credentials, dag_id, key, until=began + limit)
         record.run_id = run.run_id
         headers = {RUN_ID_HEADER: run.run_id}
         if (applied := preferences.applied()) is not None:
@@ -170,6 +180,24 @@ class Calls:
         raise ProblemError(
             "run-failed", summary(run, tasks), headers=headers, **run.location, state=run.state, failed_tasks=tasks
         )
+
+    async def _start(
+        self, request: Request, credentials: Basic | Bearer, dag_id: str, key: str | None, *, until: float
+    ) -> Run:
+        """Start the run that is asked for, or find the one that was started with the same key.
+
+        Nothing is read of the body, which fills memory, before Airflow knows the caller. No variable keeps it: what
+        comes may take long.
+        """
+        if not self._tokens.knows(credentials):
+            with _airflow_errors():
+                await self._runner.admit(Caller(credentials, self._tokens, self._patience(until=until)), dag_id)
+        body = read_json_body(request, limit=self._settings.max_body_bytes)
+        # Nothing cuts the start of a run short, for then nobody would know whether there is one: patience has an end.
+        patience = self._patience(until=until, hung_up=request.is_disconnected)
+        caller = Caller(credentials, self._tokens, patience)
+        with _airflow_errors():
+            return await self._runner.start(caller, dag_id, input_text(await body), key)
 
     def _patience(
         self, *, until: float | None = None, hung_up: Callable[[], Awaitable[bool]] | None = None

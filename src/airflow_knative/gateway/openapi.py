@@ -133,6 +133,7 @@ def _show_run() -> dict[str, Any]:
         "airflow-error",
         "output-unusable",
         "airflow-unavailable",
+        "overloaded",
     }
     return {
         "operationId": "showRun",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
 from airflow_knative.gateway.problems import ProblemError
 
-__all__ = ["WorkflowInput", "compact", "parse_input", "plain", "same_value"]
+__all__ = ["compact", "input_text", "plain", "same_value"]
 
 _EXAMPLE: Final = 'Send an object with the one member "input", such as {"input": [1, 2, 3, 4]}.'
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -20,15 +20,8 @@ _DATA: Final = "__data__"
 _TIMESTAMP: Final = "timestamp"
 
 
-class WorkflowInput(NamedTuple):
-    """The input of a workflow: the value, and the same as JSON text."""
-
-    value: Any
-    encoded: bytes
-
-
-def parse_input(body: bytes) -> WorkflowInput:
-    """Return the input of a workflow from the body of a call.
+def input_text(body: bytes) -> bytes:
+    """Return the input of a workflow from the body of a call, as JSON text: values take many times the memory.
 
     Raises:
         ProblemError: the body is no JSON, has no `input` or more than that, or has a value that Airflow cannot store.
@@ -51,7 +44,7 @@ def parse_input(body: bytes) -> WorkflowInput:
         raise _malformed(f"The body has {', '.join(repr(name) for name in unknown)}, which the gateway does not know.")
     if "input" not in document:
         raise _malformed("The body has no 'input'.")
-    return WorkflowInput(document["input"], _storable(document["input"]))
+    return _storable(document["input"])
 
 
 def compact(value: Any) -> bytes:

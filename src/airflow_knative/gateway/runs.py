@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from airflow_knative.gateway.airflow import Airflow, Answer
     from airflow_knative.gateway.auth import Caller
     from airflow_knative.gateway.pace import Pace
-    from airflow_knative.gateway.payload import WorkflowInput
 
 __all__ = ["Run", "Runner", "refused"]
 
@@ -69,8 +69,25 @@ class Runner:
         self._unpaused_ttl = unpaused_ttl
         self._unpaused: dict[str, float] = {}
 
-    async def start(self, caller: Caller, dag_id: str, data: WorkflowInput, key: str | None) -> Run:
+    async def admit(self, caller: Caller, dag_id: str) -> None:
+        """Return if Airflow knows the caller, before anything is taken from them.
+
+        Raises:
+            ProblemError: Airflow does not, or has no such DAG for them.
+        """
+        try:
+            await caller.authenticate(lambda token: self._airflow.is_paused(token, dag_id))
+        except RefusedError as error:
+            raise refused(error, f"look at workflow {dag_id!r}", dag_id=dag_id) from error
+
+    async def start(self, caller: Caller, dag_id: str, data: bytes, key: str | None) -> Run:
         """Start a run, or find the one that an earlier call with this idempotency key started.
+
+        Args:
+            caller: Who starts it.
+            dag_id: The DAG.
+            data: The input as JSON text.
+            key: The idempotency key.
 
         Raises:
             ProblemError: Airflow or the caller's rights do not allow it, or the key belongs to another input.
@@ -83,7 +100,7 @@ class Runner:
         async def trigger(token: str) -> dict[str, Any]:
             nonlocal sent
             try:
-                return await self._airflow.trigger(token, dag_id, run_id, data.encoded)
+                return await self._airflow.trigger(token, dag_id, run_id, data)
             except UnavailableError as error:
                 sent = sent or error.sent
                 raise
@@ -104,7 +121,7 @@ class Runner:
             # After a trigger whose answer was lost this is most likely the run that it started. One that another call
             # with the key started just then looks the same, and is the run of this key, too.
             replayed = key is not None and not sent
-            if key is not None and not same_value(account.get("conf"), {"data": data.value}):
+            if key is not None and not same_value(account.get("conf"), {"data": json.loads(data)}):
                 raise ProblemError(
                     "idempotency-key-reused",
                     f"This Idempotency-Key has started run {run_id!r} of {dag_id!r} with another input. "
