@@ -18,7 +18,7 @@ from fastapi import HTTPException
 from sqlalchemy import exists, or_, select
 
 from airflow_knative.executor.journal import Owner
-from airflow_knative.wire import Inputs, XComValue
+from airflow_knative.wire import VARIABLE_KEYS_PATH, Inputs, XComValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,6 @@ __all__ = ["Declared", "Learned", "read_inputs"]
 
 _REMEMBERED_TASKS: Final = 10_000
 _REMEMBERED_READS: Final = 100
-_NO_VARIABLE: Final = "/variables/keys"  # lists keys, and what it lists is anybody's to change
 
 
 @dataclass
@@ -51,7 +50,7 @@ class Learned:
     def missed(self, dag_id: str, task_id: str, path: str) -> None:
         """Take note of a read that was not sent along: `/variables/<key>` or `/connections/<id>`."""
         _, kind, *rest = path.split("/", 2)
-        if kind not in {"variables", "connections"} or not rest or path == _NO_VARIABLE:
+        if kind not in {"variables", "connections"} or not rest or path == VARIABLE_KEYS_PATH:
             return
         declared = self._by_task.setdefault((dag_id, task_id), Declared())
         names = declared.variables if kind == "variables" else declared.connections

@@ -23,6 +23,7 @@ from airflow_knative.wire.records import (
 from airflow_knative.wire.request import (
     PROTOCOL_VERSION,
     TASK_PATH,
+    VARIABLE_KEYS_PATH,
     ExecutionApi,
     Fence,
     Inputs,
@@ -36,6 +37,7 @@ __all__ = [
     "PROBLEM_TYPE",
     "PROTOCOL_VERSION",
     "TASK_PATH",
+    "VARIABLE_KEYS_PATH",
     "Beat",
     "Claims",
     "ExecutionApi",

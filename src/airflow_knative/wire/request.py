@@ -12,6 +12,7 @@ from airflow_knative.wire.errors import UnsupportedVersionError, WireError
 __all__ = [
     "PROTOCOL_VERSION",
     "TASK_PATH",
+    "VARIABLE_KEYS_PATH",
     "ExecutionApi",
     "Fence",
     "Inputs",
@@ -22,6 +23,8 @@ __all__ = [
 
 PROTOCOL_VERSION: Final = 1
 TASK_PATH: Final = "/run_task_instance"
+VARIABLE_KEYS_PATH: Final = "/variables/keys"
+"""The Execution API lists keys there, which anybody may change: no Variable's, so it is never sent along."""
 
 JsonObject = dict[str, Any]
 

@@ -6,6 +6,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_knative.wire import VARIABLE_KEYS_PATH
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,6 @@ MISS: Final = None
 
 _XCOM: Final = re.compile(r"/xcoms/([^/]+)/([^/]+)/([^/]+)/(.+)")
 _ITEM: Final = re.compile(r"(.+)/item/(-?\d+)")
-_NO_VARIABLE: Final = "/variables/keys"  # lists keys
 _FRESH: Final = 10.0
 """Seconds from the start for which a Variable or Connection that was sent counts as what there is now.
 
@@ -78,7 +79,7 @@ class KnownReads:
             }:
                 return MISS
             return self._xcom(method, task_id, key, query)
-        if method == "GET" and path.startswith("/variables/") and path != _NO_VARIABLE:
+        if method == "GET" and path.startswith("/variables/") and path != VARIABLE_KEYS_PATH:
             return self._variable(path.removeprefix("/variables/"))
         if method == "GET" and path.startswith("/connections/"):
             return self._connection(path.removeprefix("/connections/"))
