@@ -53,8 +53,7 @@ _EXPECTED: Final = (
 async def follow(context: Context, ti: dict[str, Any], log_path: str | None) -> Result:
     """See a task instance through whose worker had another caller, which is gone."""
     result = await _await_report(context, Owner.of(ti), log_path)
-    if context.remote_logs is not None:
-        context.remote_logs.upload(log_path, ti)
+    context.upload_log(log_path, ti)
     return result
 
 
@@ -159,18 +158,14 @@ class Call:
             self.is_exposed = False
             self._context.beating.pop(self.ti_id, None)
             self._applier.cancel()
-            self._upload_log()
+            self._context.upload_log(self._message["workload"]["log_path"], self._ti)
 
     def _refuse(self, trouble: str) -> Result:
         """Have the scheduler fail what was never started."""
         with TaskLog(self._message["workload"]["log_path"]) as log:
             log.event("error", trouble)
-        self._upload_log()
+        self._context.upload_log(self._message["workload"]["log_path"], self._ti)
         return Result(Outcome.FAILED, trouble)
-
-    def _upload_log(self) -> None:
-        if self._context.remote_logs is not None:
-            self._context.remote_logs.upload(self._message["workload"]["log_path"], self._ti)
 
     @contextlib.asynccontextmanager
     async def _out_of_beats(self) -> AsyncIterator[None]:

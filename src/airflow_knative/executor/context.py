@@ -7,7 +7,7 @@ import functools
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -143,6 +143,11 @@ class Context:
                     )
             except (DBAPIError, PoolTimeoutError):
                 silent_since = time.monotonic()  # while the database is away, no worker can prove itself
+
+    def upload_log(self, path: str | None, ti: dict[str, Any]) -> None:
+        """Begin to upload a task instance's log, where logs are kept elsewhere, too."""
+        if self.remote_logs is not None:
+            self.remote_logs.upload(path, ti)
 
     def close(self) -> None:
         """Let the threads end."""
