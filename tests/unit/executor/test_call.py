@@ -564,6 +564,12 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> float:
     return 0.5
 
 
+async def _closed(request: web.Request) -> None:
+    """Wait until the dispatcher has closed a request's connection."""
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     ("state", "outcome"),
     [("failed", Outcome.SETTLED), (None, Outcome.SETTLED), ("restarting", Outcome.STOPPED)],
@@ -576,8 +582,7 @@ async def test_a_changed_state_stops_the_worker(
     async def wait_for_the_end(request: web.Request, response: web.StreamResponse) -> None:
         stage.database.state = state
         try:
-            while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+            await _closed(request)
         finally:
             closed.set()
 
@@ -595,8 +600,7 @@ async def test_a_cleared_task_has_time_to_end_before_its_next_try(stage: Stage, 
     ends: list[float] = []
 
     async def until_closed(request: web.Request, _response: web.StreamResponse) -> None:
-        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await _closed(request)
         ends.append(time.monotonic())
 
     stage.answers(STARTED, then=until_closed)
@@ -636,8 +640,7 @@ async def test_a_worker_that_was_given_up_sees_that_it_lost_its_caller(stage: St
     closed = asyncio.Event()
 
     async def until_closed(request: web.Request, _response: web.StreamResponse) -> None:
-        while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await _closed(request)
         closed.set()
         stage.database.state = "success"  # which it reports by itself
 
