@@ -44,6 +44,28 @@ _RETRY_AFTER: Final = {"retry-after": "1"}
 _CLIENT_CLOSED_REQUEST: Final = 499
 
 
+class _Limit:
+    """Calls of one kind at once: each is a ``with`` block.
+
+    Args:
+        most: as many as there may be.
+        refusal: what one more is told, with a place for their number.
+    """
+
+    def __init__(self, most: int, refusal: str) -> None:
+        self._most = most
+        self._refusal = refusal
+        self.count = 0
+
+    def __enter__(self) -> None:
+        if self.count >= self._most:
+            raise ProblemError("overloaded", self._refusal.format(self.count), headers=_RETRY_AFTER)
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+
+
 class Calls:
     """Answers the calls that reach Airflow.
 
@@ -72,26 +94,23 @@ class Calls:
         self._runner = runner
         self._outputs = outputs
         self._deadlines = deadlines
-        self._under_way = 0
-        self._looking = 0
+        most = settings.max_concurrency
+        self._under_way = _Limit(
+            most,
+            "The gateway has {} workflow calls under way, and its MAX_CONCURRENCY allows no more. "
+            "Call again later, or send 'Prefer: respond-async', which takes a place for a moment only.",
+        )
+        self._looking = _Limit(
+            most, "The gateway shows {} runs now, and its MAX_CONCURRENCY allows no more. Ask again later."
+        )
 
     async def run_workflow(self, request: Request) -> Response:
         """Answer `POST /runWorkflow/<dag_id>`."""
         credentials = _credentials(request)
         record = record_of(request)
         dag_id = record.dag_id = checked_dag_id(request.path_params["dag_id"])
-        if self._under_way >= self._settings.max_concurrency:
-            raise ProblemError(
-                "overloaded",
-                f"The gateway has {self._under_way} workflow calls under way, and its MAX_CONCURRENCY allows no more. "
-                "Call again later, or send 'Prefer: respond-async', which takes a place for a moment only.",
-                headers=_RETRY_AFTER,
-            )
-        self._under_way += 1
-        try:
+        with self._under_way:
             return await self._run_workflow(request, record, credentials, dag_id)
-        finally:
-            self._under_way -= 1
 
     async def show_run(self, request: Request) -> Response:
         """Answer `GET /runs/<dag_id>/<run_id>`."""
@@ -99,17 +118,8 @@ class Calls:
         record = record_of(request)
         dag_id = record.dag_id = checked_dag_id(request.path_params["dag_id"])
         run_id = record.run_id = checked_run_id(dag_id, request.path_params["run_id"])
-        if self._looking >= self._settings.max_concurrency:
-            raise ProblemError(
-                "overloaded",
-                f"The gateway shows {self._looking} runs now, and its MAX_CONCURRENCY allows no more. Ask again later.",
-                headers=_RETRY_AFTER,
-            )
-        self._looking += 1
-        try:
+        with self._looking:
             return await self._show_run(credentials, dag_id, run_id)
-        finally:
-            self._looking -= 1
 
     async def _show_run(self, credentials: Basic | Bearer, dag_id: str, run_id: str) -> Response:
         limit = self._settings.airflow_timeout

@@ -283,4 +283,4 @@ async def test_the_caller_hangs_up_and_the_run_goes_on(connect: Connect, airflow
     assert sent[0]["status"] == 499
     ((_, run_id),) = airflow.runs
     assert (await client.get(f"/runs/slow/{run_id}")).json()["state"] == "running"
-    assert client.gateway.calls._under_way == 0
+    assert client.gateway.calls._under_way.count == 0
