@@ -76,7 +76,7 @@ class Runner:
             ProblemError: Airflow does not, or has no such DAG for them.
         """
         try:
-            await caller.authenticate(lambda token: self._airflow.is_paused(token, dag_id))
+            await caller.authenticate(lambda token: self._is_paused(token, dag_id))
         except RefusedError as error:
             raise refused(error, f"look at workflow {dag_id!r}", dag_id=dag_id) from error
 
@@ -219,10 +219,19 @@ class Runner:
         if until is not None and time.monotonic() < until:
             return
         try:
-            if await caller.call(lambda token: self._airflow.is_paused(token, dag_id)):
+            if await caller.call(lambda token: self._is_paused(token, dag_id)):
                 await self._unpause_for(caller, dag_id)
+                self._remember_unpaused(dag_id)
         except RefusedError as error:
             raise refused(error, f"look at workflow {dag_id!r}", dag_id=dag_id) from error
+
+    async def _is_paused(self, token: str, dag_id: str) -> bool:
+        paused = await self._airflow.is_paused(token, dag_id)
+        if not paused:
+            self._remember_unpaused(dag_id)
+        return paused
+
+    def _remember_unpaused(self, dag_id: str) -> None:
         if len(self._unpaused) >= _REMEMBERED:
             self._unpaused.clear()
         self._unpaused[dag_id] = time.monotonic() + self._unpaused_ttl

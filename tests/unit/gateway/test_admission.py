@@ -43,6 +43,13 @@ async def test_a_token_is_asked_about_once(client: httpx.AsyncClient, airflow: F
     assert await _call(client, token) == (401, False)
 
 
+async def test_to_ask_about_a_token_is_to_look_at_the_workflow(client: httpx.AsyncClient, airflow: FakeAirflow) -> None:
+    token = f"Bearer {airflow.issue(airflow.users['admin'])}"
+    airflow.requests.clear()
+    assert await _call(client, token) == (200, True)
+    assert len(airflow.requests) == 3
+
+
 async def _call(client: httpx.AsyncClient, authorization: str) -> tuple[int, bool]:
     """Make a call over ASGI itself, since httpx reads bodies by itself. Return its status, and if its body was read."""
     body = json.dumps({"input": [1]}).encode()
