@@ -42,6 +42,14 @@
 {{- end }}
 {{- end }}
 
+{{- /* Of what pods read when they start: another one makes new pods. */}}
+{{- define "airflow-knative.checksums" -}}
+checksum/config: {{ include "airflow-knative.airflowConfig" . | sha256sum }}
+{{- with include "airflow-knative.givenSecrets" . }}
+checksum/secrets: {{ . }}
+{{- end }}
+{{- end }}
+
 {{- define "airflow-knative.airflowMounts" -}}
 - name: config
   mountPath: /etc/airflow-knative/config
@@ -76,10 +84,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    checksum/config: {{ include "airflow-knative.airflowConfig" $root | sha256sum }}
-    {{- with include "airflow-knative.givenSecrets" $root }}
-    checksum/secrets: {{ . }}
-    {{- end }}
+    {{- include "airflow-knative.checksums" $root | nindent 4 }}
     {{- if .dispatches }}
     {{- include "airflow-knative.publicKeyChecksum" $root | nindent 4 }}
     {{- end }}
