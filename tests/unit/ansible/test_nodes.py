@@ -122,6 +122,48 @@ def test_a_node_that_is_empty_is_left_at_once(tmp_path: Path) -> None:
     assert asked == 1
 
 
+def _upgraded(tmp_path: Path, answers: list[dict[str, Any]], *, control_plane: bool) -> tuple[int, int]:
+    """How a wait for an upgraded node ends, and how often it asks, where these are the answers; the last one stays."""
+    library = tmp_path / "library"
+    library.mkdir()
+    asked = tmp_path / "asked"
+    (library / "stand_in.py").write_text(
+        "import pathlib\n"
+        "from ansible.module_utils.basic import AnsibleModule\n"
+        "module = AnsibleModule({name: {'type': 'raw'} for name in ('kubeconfig', 'kind', 'name')})\n"
+        f"asked, answers = pathlib.Path({str(asked)!r}), {answers}\n"
+        "before = len(asked.read_text()) if asked.exists() else 0\n"
+        "asked.write_text('.' * (before + 1))\n"
+        "answer = answers[min(before, len(answers) - 1)]\n"
+        "module.exit_json(**answer) if 'resources' in answer else module.fail_json(**answer)\n"
+    )
+    text = (TASKS / "upgraded.yml").read_text().replace("kubernetes.core.k8s_info:", "stand_in:")
+    tasks = yaml.safe_load(text.replace("pause: 2", "pause: 0").replace("delay: 5", "delay: 0"))
+    variables = {
+        "kubernetes_kubeconfig": "/nowhere",
+        "_kubernetes_node_name": "node-1",
+        "_kubernetes_is_control_plane": control_plane,
+        "_kubernetes_wanted": "v1.36.3",
+    }
+    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(library)})
+    return done.returncode, len(asked.read_text())
+
+
+def _as_of(version: str, ready: str = "True") -> dict[str, Any]:
+    status = {"nodeInfo": {"kubeletVersion": version}, "conditions": [{"type": "Ready", "status": ready}]}
+    return {"resources": [{"status": status}]}
+
+
+def test_an_upgraded_worker_is_taken_once_it_is_ready(tmp_path: Path) -> None:
+    answers = [_as_of("v1.35.4"), _as_of("v1.36.3", "False"), _as_of("v1.36.3")]
+    assert _upgraded(tmp_path, answers, control_plane=False) == (0, 3)
+
+
+def test_an_api_server_that_goes_after_its_node_was_ready_is_waited_for(tmp_path: Path) -> None:
+    answers = [_as_of("v1.36.3"), {"msg": "Connection refused"}, _as_of("v1.36.3", "Unknown"), _as_of("v1.36.3")]
+    assert _upgraded(tmp_path, answers, control_plane=True) == (0, 12)
+
+
 def _made_with(tmp_path: Path, **changed: str) -> str:
     """What is said where these variables are others than those of a cluster that has the defaults."""
     (check,) = tasks_of("roles/kubernetes/tasks/made_with.yml", "Check what stays")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,23 @@ def test_internal_variables_begin_with_an_underscore(role: Path) -> None:
     internal = role / "vars" / "main.yml"
     names = _read(internal) if internal.exists() else {}
     assert all(name.startswith(f"_{role.name}") for name in names)
+
+
+def _switches() -> list[str]:
+    specs = [_read(role / "meta" / "argument_specs.yml")["argument_specs"] for role in ROLES]
+    options = [spec["options"] for said in specs for spec in said.values()]
+    return [name for named in options for name, option in named.items() if option["type"] == "bool"]
+
+
+def test_switches_may_be_text() -> None:
+    # -e knative_enabled=false gives one, which Ansible refuses as a condition and Jinja takes for true.
+    decides = re.compile(rf"(?:\b(?:when:|that:|if|and|or|not)|^\s*-) (?:{'|'.join(_switches())})\b(.*)")
+    files = [REPOSITORY / "site.yml", *(REPOSITORY / "playbooks").rglob("*.yml")]
+    for part in ("defaults", "tasks", "templates", "vars"):
+        files += [path for role in ROLES for path in (role / part).rglob("*.*")]
+    uses = [(str(path), line) for path in files for line in path.read_text().splitlines() if decides.search(line)]
+    assert len(uses) > 10
+    assert [use for use in uses if "| bool" not in use[1]] == []
 
 
 def test_readmes_are_the_generated_ones() -> None:
