@@ -63,21 +63,29 @@ def test_an_address_that_another_host_has_now_is_not_the_lost_ones() -> None:
     assert _nodes_of_hosts(hosts, [_node("node-2", "192.0.2.1")]) == {"lost": "", "node-2": "node-2"}
 
 
-def _drain(tmp_path: Path, answer: dict[str, Any], seconds: int = 0) -> tuple[str, list[str]]:
-    """What is said of a node that answers so, each time after a while, for 10 s, and for which pods it was asked."""
+def _stand_in(tmp_path: Path, options: tuple[str, ...], answers: list[dict[str, Any]], seconds: int = 0) -> Path:
+    """Where a module notes its parameters, a line each time; it answers so, after a while, and the last stays."""
     library = tmp_path / "library"
     library.mkdir()
-    options = {name: {"type": "raw"} for name in ("delete_options", "kubeconfig", "name", "pod_selectors", "state")}
     asked = tmp_path / "asked"
+    asked.touch()
     (library / "stand_in.py").write_text(
-        "import time\n"
+        "import json, pathlib, time\n"
         "from ansible.module_utils.basic import AnsibleModule\n"
-        f"module = AnsibleModule({options})\n"
-        f"print(','.join(module.params['pod_selectors']), file=open({str(asked)!r}, 'a'))\n"
-        f"time.sleep(min({seconds}, module.params['delete_options']['wait_timeout']))\n"
-        f"answer = {answer}\n"
+        f"module = AnsibleModule({ {name: {'type': 'raw'} for name in options} })\n"
+        f"asked, answers = pathlib.Path({str(asked)!r}), {answers}\n"
+        "before = asked.read_text()\n"
+        "asked.write_text(before + json.dumps(module.params) + chr(10))\n"
+        f"time.sleep(min({seconds}, (module.params.get('delete_options') or {{}}).get('wait_timeout', 0)))\n"
+        "answer = answers[min(before.count(chr(10)), len(answers) - 1)]\n"
         "module.fail_json(**answer) if answer.get('failed') else module.exit_json(**answer)\n"
     )
+    return asked
+
+
+def _drain(tmp_path: Path, answer: dict[str, Any], seconds: int = 0) -> tuple[str, list[str]]:
+    """What is said of a node that answers so, each time after a while, for 10 s, and for which pods it was asked."""
+    asked = _stand_in(tmp_path, ("delete_options", "kubeconfig", "name", "pod_selectors", "state"), [answer], seconds)
     text = (TASKS / "evict.yml").read_text().replace("kubernetes.core.k8s_drain:", "stand_in:")
     (tmp_path / "evict.yml").write_text(text)
     tasks = yaml.safe_load((TASKS / "drain.yml").read_text())
@@ -87,8 +95,8 @@ def _drain(tmp_path: Path, answer: dict[str, Any], seconds: int = 0) -> tuple[st
         "kubernetes_drain_timeout": 10,
         "_kubernetes_drained": "node-1",
     }
-    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(library)})
-    return done.stdout, asked.read_text().splitlines()
+    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(tmp_path / "library")})
+    return done.stdout, [",".join(json.loads(line)["pod_selectors"]) for line in asked.read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -128,19 +136,7 @@ def test_a_node_that_is_empty_is_left_at_once(tmp_path: Path) -> None:
 
 def _upgraded(tmp_path: Path, answers: list[dict[str, Any]], *, control_plane: bool) -> tuple[int, int]:
     """How a wait for an upgraded node ends, and how often it asks, where these are the answers; the last one stays."""
-    library = tmp_path / "library"
-    library.mkdir()
-    asked = tmp_path / "asked"
-    (library / "stand_in.py").write_text(
-        "import pathlib\n"
-        "from ansible.module_utils.basic import AnsibleModule\n"
-        "module = AnsibleModule({name: {'type': 'raw'} for name in ('kubeconfig', 'kind', 'name')})\n"
-        f"asked, answers = pathlib.Path({str(asked)!r}), {answers}\n"
-        "before = len(asked.read_text()) if asked.exists() else 0\n"
-        "asked.write_text('.' * (before + 1))\n"
-        "answer = answers[min(before, len(answers) - 1)]\n"
-        "module.exit_json(**answer) if 'resources' in answer else module.fail_json(**answer)\n"
-    )
+    asked = _stand_in(tmp_path, ("kubeconfig", "kind", "name"), answers)
     text = (TASKS / "upgraded.yml").read_text().replace("kubernetes.core.k8s_info:", "stand_in:")
     tasks = yaml.safe_load(text.replace("pause: 2", "pause: 0").replace("delay: 5", "delay: 0"))
     variables = {
@@ -149,8 +145,8 @@ def _upgraded(tmp_path: Path, answers: list[dict[str, Any]], *, control_plane: b
         "_kubernetes_is_control_plane": control_plane,
         "_kubernetes_wanted": "v1.36.3",
     }
-    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(library)})
-    return done.returncode, len(asked.read_text())
+    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(tmp_path / "library")})
+    return done.returncode, len(asked.read_text().splitlines())
 
 
 def _as_of(version: str, ready: str = "True") -> dict[str, Any]:
@@ -164,7 +160,12 @@ def test_an_upgraded_worker_is_taken_once_it_is_ready(tmp_path: Path) -> None:
 
 
 def test_an_api_server_that_goes_after_its_node_was_ready_is_waited_for(tmp_path: Path) -> None:
-    answers = [_as_of("v1.36.3"), {"msg": "Connection refused"}, _as_of("v1.36.3", "Unknown"), _as_of("v1.36.3")]
+    answers = [
+        _as_of("v1.36.3"),
+        {"failed": True, "msg": "Connection refused"},
+        _as_of("v1.36.3", "Unknown"),
+        _as_of("v1.36.3"),
+    ]
     assert _upgraded(tmp_path, answers, control_plane=True) == (0, 12)
 
 
