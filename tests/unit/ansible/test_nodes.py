@@ -143,7 +143,7 @@ def _upgraded(tmp_path: Path, answers: list[dict[str, Any]], *, control_plane: b
         "kubernetes_kubeconfig": "/nowhere",
         "_kubernetes_node_name": "node-1",
         "_kubernetes_is_control_plane": control_plane,
-        "_kubernetes_wanted": "v1.36.3",
+        "_kubernetes_wanted": "v2.1.0",
     }
     done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(tmp_path / "library")})
     return done.returncode, len(asked.read_text().splitlines())
@@ -155,16 +155,16 @@ def _as_of(version: str, ready: str = "True") -> dict[str, Any]:
 
 
 def test_an_upgraded_worker_is_taken_once_it_is_ready(tmp_path: Path) -> None:
-    answers = [_as_of("v1.35.4"), _as_of("v1.36.3", "False"), _as_of("v1.36.3")]
+    answers = [_as_of("v2.0.9"), _as_of("v2.1.0", "False"), _as_of("v2.1.0")]
     assert _upgraded(tmp_path, answers, control_plane=False) == (0, 3)
 
 
 def test_an_api_server_that_goes_after_its_node_was_ready_is_waited_for(tmp_path: Path) -> None:
     answers = [
-        _as_of("v1.36.3"),
+        _as_of("v2.1.0"),
         {"failed": True, "msg": "Connection refused"},
-        _as_of("v1.36.3", "Unknown"),
-        _as_of("v1.36.3"),
+        _as_of("v2.1.0", "Unknown"),
+        _as_of("v2.1.0"),
     ]
     assert _upgraded(tmp_path, answers, control_plane=True) == (0, 12)
 
