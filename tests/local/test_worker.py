@@ -368,6 +368,13 @@ def test_sigterm_ends_an_idle_worker_at_once_however_long_its_grace_period_is(tm
         assert worker.process.wait(20) == 0
 
 
+def test_sigterm_ends_a_worker_that_has_only_begun_to_start(tmp_path: Path) -> None:
+    with Worker(tmp_path, PROBE, "probe", grace=600.0) as worker:  # it listens, but nobody is there to act on a signal
+        worker.process.terminate()
+        assert worker.process.wait(60) == 0
+        assert "Traceback" not in worker.log.read_text()
+
+
 def test_sigterm_waits_for_a_task_without_a_caller(tmp_path: Path, api: Api) -> None:
     with Worker(tmp_path, PROBE, "probe") as worker:
         pid = _lose_caller_during_sleep(worker, api, tmp_path / "pid")

@@ -33,9 +33,14 @@ __all__ = ["main"]
 _STOP_MARGIN: Final = 10
 """Seconds after the grace period for ending the tasks that did not finish within it, and saying so."""
 
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+
 
 def main() -> None:
     """Run a worker until SIGTERM."""
+    # Held back, in this process and in the front, until each can act on it: a front that died of one would take along
+    # the requests that reached it before.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
         code = _run(WorkerSettings.from_environment())
     except AirflowKnativeError as error:
@@ -57,8 +62,9 @@ def _run(settings: WorkerSettings) -> int:
         _front_main(settings, verifier, listener, front_control)
     front_control.close()
     listener.close()
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(front, signal.SIGTERM))
-    signal.signal(signal.SIGINT, lambda *_: os.kill(front, signal.SIGTERM))
+    for number in _STOPS:
+        signal.signal(number, lambda *_: os.kill(front, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     try:
         return _serve(settings, control, front, begun)
     finally:
@@ -86,7 +92,8 @@ def _serve(settings: WorkerSettings, control: socket.socket, front: int, begun: 
     dag = load_dag(settings)
     gc.freeze()  # forked processes then share these pages for good
     gc.enable()
-    control.send(READY)
+    with contextlib.suppress(BrokenPipeError):  # the front was told to stop, and has gone
+        control.send(READY)
     task = f" task {settings.task_id}" if settings.task_id else ""
     print(  # noqa: T201
         f"airflow-knative worker {settings.service}: ready for DAG {settings.dag_id}{task} "
@@ -105,6 +112,7 @@ def _fork_and_reap(control: socket.socket, front: int, dag: LoadedDag) -> int:
     wake_write.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+    wake_write.send(b"\0")  # for what ended before
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
         selector.register(wake, selectors.EVENT_READ)
@@ -192,8 +200,9 @@ async def _serve_front(
 
     # uvicorn would take SIGTERM for itself, and with it the moment from which new requests are refused.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPS:
         loop.add_signal_handler(number, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     await server.serve(sockets=[listener])
     with contextlib.suppress(TimeoutError):
         # The server waits for connections; a task whose caller is gone has none.
