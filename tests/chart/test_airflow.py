@@ -77,7 +77,7 @@ def test_a_value_of_the_configuration_arrives_as_it_is(chart: Chart, value: obje
 def test_parts_run_what_they_are_called_and_read_the_configuration(chart: Chart) -> None:
     for name, arguments in PARTS.items():
         container = pods(chart.render({}))[name]["spec"]["containers"][0]
-        assert (container["command"], container["args"]) == (["airflow"], arguments)
+        assert container["args"] == ["airflow", *arguments]
         (mount,) = (it["mountPath"] for it in container["volumeMounts"] if it["name"] == "config")
         assert environment(container)["AIRFLOW_CONFIG"] == f"{mount}/airflow.cfg"
         assert environment(container)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == {
@@ -121,7 +121,7 @@ def test_parts_wait_for_the_migration(chart: Chart) -> None:
     found = {**pods(chart.render({})), "job": _job(chart, {}, "create-user")}
     for name in (*PARTS, "job"):
         (wait,) = found[name]["spec"]["initContainers"]
-        assert wait["command"] == ["python", "-m", migrations.__name__]
+        assert wait["args"] == ["python", "-m", migrations.__name__]
         assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" in environment(wait)
 
 

@@ -24,7 +24,8 @@ def test_it_runs_the_first_workflow_through_the_gateway(chart: Chart) -> None:
     pod = _pod(chart, EVERYTHING)
     container = pod["spec"]["containers"][0]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-    assert container["args"] == ["run", "Etl", "--input", "[1, 2, 3, 4]", "--timeout", "300"]
+    program = ["python", "-m", "airflow_knative.cli"]
+    assert container["args"] == [*program, "run", "Etl", "--input", "[1, 2, 3, 4]", "--timeout", "300"]
     assert pod["spec"]["activeDeadlineSeconds"] > 300
     variables = environment(container)
     assert variables["AIRFLOW_KNATIVE_GATEWAY_URL"] == "http://airflow-workflow-gateway.flows.svc.cluster.local"
@@ -35,7 +36,7 @@ def test_it_runs_the_first_workflow_through_the_gateway(chart: Chart) -> None:
 def test_values_say_what_it_runs_and_as_whom(chart: Chart) -> None:
     test = {"dagId": "mine", "input": '{"a": "$(HOME)"}', "user": "eve", "passwordSecretName": "own"}
     container = _pod(chart, {"test": test})["spec"]["containers"][0]
-    assert container["args"][1:4] == ["mine", "--input", '{"a": "$$(HOME)"}']
+    assert container["args"][4:7] == ["mine", "--input", '{"a": "$$(HOME)"}']
     variables = environment(container)
     assert variables["AIRFLOW_KNATIVE_GATEWAY_USER"] == "eve"
     assert variables["AIRFLOW_KNATIVE_GATEWAY_PASSWORD"]["secretKeyRef"]["name"] == "own"

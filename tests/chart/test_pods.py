@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from .rendering import EVERYTHING, LEAST, VALUES, Chart, Object, containers, environment, ours, pods
+from .rendering import EVERYTHING, LEAST, VALUES, WORKFLOWS, Chart, Object, containers, environment, ours, pods
 
 AIRFLOW = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 
@@ -44,6 +44,32 @@ def test_pods_have_resources_and_nobody_but_the_scheduler_a_token_of_kubernetes(
             assert container["image"].count(":") == 1
     assert used <= accounts
     assert accounts - used <= {"airflow-worker"}, "an account that nothing runs with"
+
+
+def test_programs_run_under_the_images_init_and_scripts_under_their_shell(chart: Chart) -> None:
+    for pod in pods(chart.render({"workflows": WORKFLOWS})).values():
+        for container in ours(pod):
+            assert container.get("command", ["sh"])[0] == "sh", container["name"]
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "program"),
+    [
+        ("apiServer", "airflow-api-server", ["airflow"]),
+        ("gateway", "airflow-workflow-gateway", ["python", "-m", "airflow_knative.gateway"]),
+        ("workers", "airflow-worker-avg", ["python", "-m", "airflow_knative.worker"]),
+    ],
+)
+def test_a_command_takes_the_place_of_init_and_program_and_args_follow(
+    chart: Chart, part: str, name: str, program: list[str]
+) -> None:
+    def container(values: Object) -> Object:
+        found: Object = pods(chart.render({**values, "workflows": WORKFLOWS}))[name]["spec"]["containers"][0]
+        return found
+
+    assert container({part: {"args": ["--given"]}})["args"] == [*program, "--given"]
+    given = container({part: {"command": ["wrap"], "args": ["--given"]}})
+    assert (given["command"], given["args"]) == (["wrap"], ["--given"])
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)

@@ -110,7 +110,7 @@ spec:
     - name: wait-for-airflow-migrations
       image: {{ include "airflow-knative.image" (list $root "airflow") }}
       imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
-      command: [python, -m, airflow_knative.migrations]
+      args: [python, -m, airflow_knative.migrations]
       {{- include "airflow-knative.airflowEnvFrom" $root | nindent 6 }}
       env:
         {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}
@@ -129,8 +129,7 @@ spec:
     - name: {{ .component }}
       image: {{ include "airflow-knative.image" (list $root "airflow") }}
       imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
-      command: {{ $values.command | default (list "airflow") | toJson }}
-      args: {{ $values.args | toJson }}
+      {{- include "airflow-knative.program" (list $values (list "airflow")) | nindent 6 }}
       {{- include "airflow-knative.airflowEnvFrom" $root | nindent 6 }}
       env:
         {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}

@@ -148,3 +148,17 @@ checksum/public-key: {{ trim . | sha256sum }}
 {{- $own := dict "runAsUser" $root.Values.uid "runAsGroup" $root.Values.gid -}}
 {{- toYaml (mergeOverwrite $own (deepCopy $root.Values.securityContexts.container) (deepCopy (index . 1).securityContexts.container)) -}}
 {{- end }}
+
+{{- /*
+What a container of our images runs. Without a command of the component's own that is left to the image's entry point, which is an init.
+Takes (list component-values program), the program a list that goes before the component's args.
+*/}}
+{{- define "airflow-knative.program" -}}
+{{- $values := index . 0 -}}
+{{- with $values.command }}
+command: {{ . | toJson }}
+{{- end }}
+{{- with concat (empty $values.command | ternary (index . 1) list) $values.args }}
+args: {{ . | toJson }}
+{{- end }}
+{{- end }}
