@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["UnknownError", "code_heads", "database_heads", "main", "wanted_heads"]
+__all__ = ["UnknownError", "code_heads", "database_heads", "database_url", "main", "wait_for", "wanted_heads"]
 
 # Tables of revisions, and where in the package `airflow` their migrations are: Airflow's own, and those of the one
 # provider known here that has tables (`BaseDBManager` in Airflow's utils/db_manager.py).
@@ -104,27 +104,38 @@ def database_heads(url: str, tables: Mapping[str, Any]) -> dict[str, frozenset[s
     return found
 
 
-def main() -> None:
-    """Return when the database is migrated; become Airflow's own check where that has to tell."""
-    try:
-        _wait_for(_url(os.environ), wanted_heads(os.environ))
-    except UnknownError as reason:
-        sys.stderr.write(f"Airflow itself checks the database: {reason}.\n")
-        sys.stderr.flush()
-        os.execvp(_AIRFLOWS_CHECK[0], _AIRFLOWS_CHECK)  # noqa: S606 -- fixed arguments, and no shell is wanted
+def database_url(environ: Mapping[str, str]) -> str:
+    """Return the URL of Airflow's database.
 
-
-def _url(environ: Mapping[str, str]) -> str:
+    Raises:
+        UnknownError: there is none, or it is for another driver than psycopg2.
+    """
     url = environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "")
     if not _DRIVER.match(url):
         raise UnknownError("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN has no URL for psycopg2")
     return url
 
 
-def _wait_for(url: str, wanted: dict[str, frozenset[str]]) -> None:
+def main() -> None:
+    """Return when the database is migrated; become Airflow's own check where that has to tell."""
+    try:
+        wait_for(database_url(os.environ), wanted_heads(os.environ))
+    except UnknownError as reason:
+        sys.stderr.write(f"Airflow itself checks the database: {reason}.\n")
+        sys.stderr.flush()
+        os.execvp(_AIRFLOWS_CHECK[0], _AIRFLOWS_CHECK)  # noqa: S606 -- fixed arguments, and no shell is wanted
+
+
+def wait_for(url: str, wanted: Mapping[str, frozenset[str]]) -> None:
+    """Return when a database has these revisions; with none, when it answers.
+
+    Raises:
+        UnknownError: it has not for 120 s, or cannot be asked.
+    """
     import psycopg2  # noqa: PLC0415
 
     until = time.monotonic() + _WAIT
+    shown = ""
     while True:
         try:
             found = database_heads(url, wanted)
@@ -138,6 +149,10 @@ def _wait_for(url: str, wanted: dict[str, frozenset[str]]) -> None:
             said = str(error).strip()
         if time.monotonic() >= until:
             raise UnknownError(f"after {_WAIT:g} s {said}")
+        if said != shown:
+            sys.stderr.write(f"Waiting for the database: {said}\n")
+            sys.stderr.flush()
+            shown = said
         time.sleep(_PAUSE)
 
 
@@ -182,7 +197,7 @@ def _assigned(file: Path) -> dict[str, Any]:
     return values
 
 
-def _shown(heads: dict[str, frozenset[str]]) -> str:
+def _shown(heads: Mapping[str, frozenset[str]]) -> str:
     return ", ".join(f"{table} {'+'.join(sorted(revisions)) or 'nothing'}" for table, revisions in heads.items())
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from airflow.configuration import conf
 
-from airflow_knative import migrations
+from airflow_knative import after_database, migrations
 from airflow_knative.executor.kubernetes import Cluster
 from airflow_knative.provider import get_provider_info
 
@@ -77,7 +77,7 @@ def test_a_value_of_the_configuration_arrives_as_it_is(chart: Chart, value: obje
 def test_parts_run_what_they_are_called_and_read_the_configuration(chart: Chart) -> None:
     for name, arguments in PARTS.items():
         container = pods(chart.render({}))[name]["spec"]["containers"][0]
-        assert container["args"] == ["airflow", *arguments]
+        assert container["args"] == ["python", "-m", after_database.__name__, "airflow", *arguments]
         (mount,) = (it["mountPath"] for it in container["volumeMounts"] if it["name"] == "config")
         assert environment(container)["AIRFLOW_CONFIG"] == f"{mount}/airflow.cfg"
         assert environment(container)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == {
@@ -123,6 +123,13 @@ def test_parts_wait_for_the_migration(chart: Chart) -> None:
         (wait,) = found[name]["spec"]["initContainers"]
         assert wait["args"] == ["python", "-m", migrations.__name__]
         assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" in environment(wait)
+
+
+def test_parts_that_do_not_wait_for_the_migration_do_not_wait_for_the_database(chart: Chart) -> None:
+    values = {"apiServer": {"waitForMigrations": {"enabled": False}}}
+    spec = pods(chart.render(values))["airflow-api-server"]["spec"]
+    assert "initContainers" not in spec
+    assert spec["containers"][0]["args"] == ["airflow", "api-server"]
 
 
 def test_nothing_in_the_configuration_makes_the_wait_for_the_migration_a_costly_one(

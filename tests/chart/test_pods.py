@@ -55,7 +55,7 @@ def test_programs_run_under_the_images_init_and_scripts_under_their_shell(chart:
 @pytest.mark.parametrize(
     ("part", "name", "program"),
     [
-        ("apiServer", "airflow-api-server", ["airflow"]),
+        ("apiServer", "airflow-api-server", ["python", "-m", "airflow_knative.after_database", "airflow"]),
         ("gateway", "airflow-workflow-gateway", ["python", "-m", "airflow_knative.gateway"]),
         ("workers", "airflow-worker-avg", ["python", "-m", "airflow_knative.worker"]),
     ],

@@ -10,13 +10,14 @@ import time
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import psycopg2
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from airflow_knative import migrations
+from airflow_knative import after_database, migrations
 from airflow_knative.local.paths import StatePaths
 from airflow_knative.local.postgres import Postgres
 from airflow_knative.migrations import UnknownError, code_heads, database_heads, main, wanted_heads
@@ -220,3 +221,40 @@ def test_one_that_is_migrated_meanwhile(migrated: str, handed_over: list[str], m
     main()
     assert not handed_over
     assert next(steps, "used up") == "used up"
+
+
+def _start(url: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", after_database.__name__, *arguments]
+    environment = os.environ | {URL: url}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_command_that_waits_only_for_a_database_that_answers(database: str) -> None:
+    """It need not be migrated, and the command takes the place of what waited."""
+    process = _start(database, "sh", "-c", "echo $$")
+    said, complained = process.communicate(timeout=60)
+    assert (int(said), complained, process.returncode) == (process.pid, "", 0)
+
+
+def test_a_command_whose_database_comes_back(database: str) -> None:
+    folder = Path(dict(parse_qsl(urlsplit(database).query))["host"])
+    (socket,) = folder.glob(".s.PGSQL.????")
+    away = socket.rename(folder / "away")
+    process = _start(database, "echo", "started")
+    assert process.stderr is not None
+    assert "Waiting for the database: " in process.stderr.readline()
+    away.rename(socket)
+    assert process.communicate(timeout=60)[0] == "started\n"
+
+
+def test_a_command_whose_database_only_airflow_can_ask() -> None:
+    said, complained = _start("mysql://user:secret@host/db", "echo", "started").communicate(timeout=60)
+    assert said == "started\n"
+    assert "Not waiting for the database: " in complained
+    assert "secret" not in complained
+
+
+def test_no_command() -> None:
+    process = _start("")
+    assert "usage: " in process.communicate(timeout=60)[1]
+    assert process.returncode == 1

@@ -129,7 +129,9 @@ spec:
     - name: {{ .component }}
       image: {{ include "airflow-knative.image" (list $root "airflow") }}
       imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
-      {{- include "airflow-knative.program" (list $values (list "airflow")) | nindent 6 }}
+      {{- /* It looks again whenever the container starts anew, which the pod's init containers do not. */}}
+      {{- $after := $values.waitForMigrations.enabled | ternary (list "python" "-m" "airflow_knative.after_database") list }}
+      {{- include "airflow-knative.program" (list $values (append $after "airflow")) | nindent 6 }}
       {{- include "airflow-knative.airflowEnvFrom" $root | nindent 6 }}
       env:
         {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}
