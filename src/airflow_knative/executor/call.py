@@ -183,7 +183,7 @@ class Call:
         """Have Airflow take the task instance for running, behind a new fence."""
         knative = self._message.get("knative") or {}
         fence = self._context.database.new_fence()
-        endpoint = self._known_endpoint()
+        endpoint = self._context.endpoints.known(*self._task)  # without one, sending says so, if it stays like that
         self._revision = endpoint.revision if endpoint else None
         held = None if self._context.promptness.expects(self._task, self._revision) else datetime.now(UTC)
         self.is_exposed = held is None
@@ -200,12 +200,6 @@ class Call:
             )
             self._fence, self._held, self._made = fence, held, time.monotonic()
         return request
-
-    def _known_endpoint(self) -> Endpoint | None:
-        try:
-            return self._context.endpoints.find(*self._task)
-        except NoEndpointError:  # sending will say so, if it stays like that
-            return None
 
     async def _supervise(self, request: TaskRequest, log: TaskLog) -> Result:
         """Send the request and take in the answer, unless the task instance is taken away meanwhile."""

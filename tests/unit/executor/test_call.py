@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -168,6 +169,11 @@ class FakeEndpoints:
         if self.endpoint is None:
             raise NoEndpointError(f"No Knative Service for task {task_id!r} of DAG {dag_id!r}.")
         return self.endpoint
+
+    def known(self, dag_id: str, task_id: str) -> Endpoint | None:
+        with contextlib.suppress(NoEndpointError):
+            return self.find(dag_id, task_id)
+        return None
 
 
 class Stage:
