@@ -88,6 +88,7 @@ def _drain(tmp_path: Path, answer: dict[str, Any], seconds: int = 0) -> tuple[st
     asked = _stand_in(tmp_path, ("delete_options", "kubeconfig", "name", "pod_selectors", "state"), [answer], seconds)
     text = (TASKS / "evict.yml").read_text().replace("kubernetes.core.k8s_drain:", "stand_in:")
     (tmp_path / "evict.yml").write_text(text)
+    (tmp_path / "settle.yml").write_text("- ansible.builtin.meta: noop\n")
     tasks = yaml.safe_load((TASKS / "drain.yml").read_text())
     variables = {
         "kubernetes_kubeconfig": "/nowhere",
@@ -132,6 +133,34 @@ def test_a_node_that_is_empty_is_left_at_once(tmp_path: Path) -> None:
     assert "failed=0" in output
     assert "Say what does not go" not in output
     assert asked == ["serving.knative.dev/service", ""]
+
+
+def _settled(tmp_path: Path, answers: list[dict[str, Any]]) -> tuple[int, list[list[str] | None]]:
+    """How it ends that a node's pods are let begin, and what was asked of which pods; these are the answers."""
+    asked = _stand_in(tmp_path, ("field_selectors", "kind", "kubeconfig", "name", "state"), answers)
+    text = (TASKS / "settle.yml").read_text().replace("delay: 2", "delay: 0")
+    for module in ("k8s_drain", "k8s_info"):
+        text = text.replace(f"kubernetes.core.{module}:", "stand_in:")
+    variables = {"kubernetes_kubeconfig": "/nowhere", "_kubernetes_drained": "node-1"}
+    tasks = yaml.safe_load(text)
+    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(tmp_path / "library")})
+    return done.returncode, [json.loads(line)["field_selectors"] for line in asked.read_text().splitlines()]
+
+
+CORDONED, NONE_BEGINS, ONE_BEGINS = {"changed": True}, {"resources": []}, {"resources": [{"kind": "Pod"}]}
+
+
+def test_pods_of_a_node_that_is_to_be_drained_may_begin(tmp_path: Path) -> None:
+    away = {"failed": True, "msg": "Connection refused"}
+    returned, asked = _settled(tmp_path, [CORDONED, ONE_BEGINS, away, ONE_BEGINS, NONE_BEGINS])
+    assert (returned, asked[0], len(asked)) == (0, None, 5)
+    assert {tuple(each or ()) for each in asked[1:]} == {("spec.nodeName=node-1", "status.phase=Pending")}
+
+
+def test_pods_that_never_begin_are_not_waited_for_without_end(tmp_path: Path) -> None:
+    returned, asked = _settled(tmp_path, [CORDONED, ONE_BEGINS])
+    assert returned == 0
+    assert len(asked) > 2
 
 
 def _upgraded(tmp_path: Path, answers: list[dict[str, Any]], *, control_plane: bool) -> tuple[int, int]:
