@@ -70,6 +70,25 @@ envFrom:
 {{- end }}
 {{- end }}
 
+{{- /* The init container that holds a pod back until the database is migrated. Takes (list root component-values). */}}
+{{- define "airflow-knative.waitForMigrations" -}}
+{{- $root := index . 0 }}
+{{- $values := index . 1 -}}
+- name: wait-for-airflow-migrations
+  image: {{ include "airflow-knative.image" (list $root "airflow") }}
+  imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
+  args: [python, -m, airflow_knative.migrations]
+  {{- include "airflow-knative.airflowEnvFrom" $root | nindent 2 }}
+  env:
+    {{- include "airflow-knative.airflowEnv" $root | nindent 4 }}
+  securityContext:
+    {{- include "airflow-knative.containerSecurity" (list $root $values) | nindent 4 }}
+  resources:
+    {{- toYaml $values.resources | nindent 4 }}
+  volumeMounts:
+    {{- include "airflow-knative.airflowMounts" $root | nindent 4 }}
+{{- end }}
+
 {{- /*
 The pod of one of Airflow's parts. Takes a dict: root, component (name), values, ports, probes (each a handler or nothing),
 persistence (the logs volume is a claim), dispatches (the dispatcher's files are mounted), sidecar (a whole container).
@@ -107,19 +126,7 @@ spec:
   {{- if or $values.waitForMigrations.enabled $values.extraInitContainers }}
   initContainers:
     {{- if $values.waitForMigrations.enabled }}
-    - name: wait-for-airflow-migrations
-      image: {{ include "airflow-knative.image" (list $root "airflow") }}
-      imagePullPolicy: {{ $root.Values.images.airflow.pullPolicy }}
-      args: [python, -m, airflow_knative.migrations]
-      {{- include "airflow-knative.airflowEnvFrom" $root | nindent 6 }}
-      env:
-        {{- include "airflow-knative.airflowEnv" $root | nindent 8 }}
-      securityContext:
-        {{- include "airflow-knative.containerSecurity" (list $root $values) | nindent 8 }}
-      resources:
-        {{- toYaml $values.resources | nindent 8 }}
-      volumeMounts:
-        {{- include "airflow-knative.airflowMounts" $root | nindent 8 }}
+    {{- include "airflow-knative.waitForMigrations" (list $root $values) | nindent 4 }}
     {{- end }}
     {{- with $values.extraInitContainers }}
     {{- toYaml . | nindent 4 }}
