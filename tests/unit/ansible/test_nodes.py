@@ -6,6 +6,7 @@ import base64
 import importlib.util
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from tests.unit.ansible.plays import REPOSITORY, local, play, tasks_of
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 TASKS = REPOSITORY / "roles" / "kubernetes" / "tasks"
@@ -83,20 +85,28 @@ def _stand_in(tmp_path: Path, options: tuple[str, ...], answers: list[dict[str, 
     return asked
 
 
+def _with_stand_in(file: str) -> str:
+    """A file of tasks in which that module stands for each that talks to a cluster."""
+    return re.sub(r"kubernetes\.core\.\w+:", "stand_in:", (TASKS / file).read_text())
+
+
+def _play(tmp_path: Path, tasks: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    playbook = local(yaml.safe_load(tasks), kubernetes_kubeconfig="/nowhere", **variables)
+    return play(tmp_path, playbook, environment={"ANSIBLE_LIBRARY": str(tmp_path / "library")})
+
+
 def _drain(tmp_path: Path, answer: dict[str, Any], seconds: int = 0) -> tuple[str, list[str]]:
     """What is said of a node that answers so, each time after a while, for 10 s, and for which pods it was asked."""
     asked = _stand_in(tmp_path, ("delete_options", "kubeconfig", "name", "pod_selectors", "state"), [answer], seconds)
-    text = (TASKS / "evict.yml").read_text().replace("kubernetes.core.k8s_drain:", "stand_in:")
-    (tmp_path / "evict.yml").write_text(text)
+    (tmp_path / "evict.yml").write_text(_with_stand_in("evict.yml"))
     (tmp_path / "settle.yml").write_text("- ansible.builtin.meta: noop\n")
-    tasks = yaml.safe_load((TASKS / "drain.yml").read_text())
-    variables = {
-        "kubernetes_kubeconfig": "/nowhere",
-        "kubernetes_drain_disable_eviction": False,
-        "kubernetes_drain_timeout": 10,
-        "_kubernetes_drained": "node-1",
-    }
-    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(tmp_path / "library")})
+    done = _play(
+        tmp_path,
+        (TASKS / "drain.yml").read_text(),
+        kubernetes_drain_disable_eviction=False,
+        kubernetes_drain_timeout=10,
+        _kubernetes_drained="node-1",
+    )
     return done.stdout, [",".join(json.loads(line)["pod_selectors"]) for line in asked.read_text().splitlines()]
 
 
@@ -138,23 +148,24 @@ def test_a_node_that_is_empty_is_left_at_once(tmp_path: Path) -> None:
 def _settled(tmp_path: Path, answers: list[dict[str, Any]]) -> tuple[int, list[list[str] | None]]:
     """How it ends that a node's pods are let begin, and what was asked of which pods; these are the answers."""
     asked = _stand_in(tmp_path, ("field_selectors", "kind", "kubeconfig", "name", "state"), answers)
-    text = (TASKS / "settle.yml").read_text().replace("delay: 2", "delay: 0")
-    for module in ("k8s_drain", "k8s_info"):
-        text = text.replace(f"kubernetes.core.{module}:", "stand_in:")
-    variables = {"kubernetes_kubeconfig": "/nowhere", "_kubernetes_drained": "node-1"}
-    tasks = yaml.safe_load(text)
-    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(tmp_path / "library")})
+    tasks = _with_stand_in("settle.yml").replace("delay: 2", "delay: 0").replace("delay: 5", "delay: 0")
+    done = _play(tmp_path, tasks, _kubernetes_drained="node-1")
     return done.returncode, [json.loads(line)["field_selectors"] for line in asked.read_text().splitlines()]
 
 
 CORDONED, NONE_BEGINS, ONE_BEGINS = {"changed": True}, {"resources": []}, {"resources": [{"kind": "Pod"}]}
+AWAY = {"failed": True, "msg": "Connection refused"}
 
 
 def test_pods_of_a_node_that_is_to_be_drained_may_begin(tmp_path: Path) -> None:
-    away = {"failed": True, "msg": "Connection refused"}
-    returned, asked = _settled(tmp_path, [CORDONED, ONE_BEGINS, away, ONE_BEGINS, NONE_BEGINS])
+    returned, asked = _settled(tmp_path, [CORDONED, ONE_BEGINS, AWAY, ONE_BEGINS, NONE_BEGINS])
     assert (returned, asked[0], len(asked)) == (0, None, 5)
     assert {tuple(each or ()) for each in asked[1:]} == {("spec.nodeName=node-1", "status.phase=Pending")}
+
+
+def test_an_api_server_that_has_just_been_upgraded_may_be_away_when_its_node_is_to_be_drained(tmp_path: Path) -> None:
+    returned, asked = _settled(tmp_path, [AWAY, AWAY, CORDONED, NONE_BEGINS])
+    assert (returned, len(asked)) == (0, 4)
 
 
 def test_pods_that_never_begin_are_not_waited_for_without_end(tmp_path: Path) -> None:
@@ -166,15 +177,13 @@ def test_pods_that_never_begin_are_not_waited_for_without_end(tmp_path: Path) ->
 def _upgraded(tmp_path: Path, answers: list[dict[str, Any]], *, control_plane: bool) -> tuple[int, int]:
     """How a wait for an upgraded node ends, and how often it asks, where these are the answers; the last one stays."""
     asked = _stand_in(tmp_path, ("kubeconfig", "kind", "name"), answers)
-    text = (TASKS / "upgraded.yml").read_text().replace("kubernetes.core.k8s_info:", "stand_in:")
-    tasks = yaml.safe_load(text.replace("pause: 2", "pause: 0").replace("delay: 5", "delay: 0"))
-    variables = {
-        "kubernetes_kubeconfig": "/nowhere",
-        "_kubernetes_node_name": "node-1",
-        "_kubernetes_is_control_plane": control_plane,
-        "_kubernetes_wanted": "v2.1.0",
-    }
-    done = play(tmp_path, local(tasks, **variables), environment={"ANSIBLE_LIBRARY": str(tmp_path / "library")})
+    done = _play(
+        tmp_path,
+        _with_stand_in("upgraded.yml").replace("pause: 2", "pause: 0").replace("delay: 5", "delay: 0"),
+        _kubernetes_node_name="node-1",
+        _kubernetes_is_control_plane=control_plane,
+        _kubernetes_wanted="v2.1.0",
+    )
     return done.returncode, len(asked.read_text().splitlines())
 
 
@@ -189,12 +198,7 @@ def test_an_upgraded_worker_is_taken_once_it_is_ready(tmp_path: Path) -> None:
 
 
 def test_an_api_server_that_goes_after_its_node_was_ready_is_waited_for(tmp_path: Path) -> None:
-    answers = [
-        _as_of("v2.1.0"),
-        {"failed": True, "msg": "Connection refused"},
-        _as_of("v2.1.0", "Unknown"),
-        _as_of("v2.1.0"),
-    ]
+    answers = [_as_of("v2.1.0"), AWAY, _as_of("v2.1.0", "Unknown"), _as_of("v2.1.0")]
     assert _upgraded(tmp_path, answers, control_plane=True) == (0, 12)
 
 
