@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from airflow._shared.module_loading import import_string
 from airflow.configuration import conf
 
-from airflow_knative import after_database, migrations
+from airflow_knative import after_database, connect_args, migrations
 from airflow_knative.executor.kubernetes import Cluster
 from airflow_knative.provider import get_provider_info
 
@@ -48,6 +49,14 @@ def test_airflow_knows_every_option_of_the_configuration(chart: Chart) -> None:
         if option not in known.get(section, {}).get("options", {}) and (section, option) not in ours
     }
     assert unknown == set()
+
+
+def test_airflow_bears_with_a_silent_database_as_long_as_is_said(chart: Chart) -> None:
+    database = _config(chart, {})["database"]
+    assert import_string(database["sql_alchemy_connect_args"]) is connect_args.PSYCOPG2
+    assert import_string(database["sql_alchemy_connect_args_async"]) is connect_args.ASYNCPG
+    kernel = {"config": {"database": {option: None for option in database}}}
+    assert not _config(chart, kernel).options("database")
 
 
 def test_the_executor_finds_its_files_where_the_scheduler_mounts_them(chart: Chart) -> None:

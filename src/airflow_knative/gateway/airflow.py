@@ -202,7 +202,7 @@ class Airflow:
                     if seen is not None:
                         seen(state)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unavailable(error, repeatable=True) from error
+            raise self._unavailable(error) from error
         message = f"Airflow at {self._base} ended the wait for run {run_id!r} before the run."
         raise UnavailableError(message, sent=True, again=True)
 
@@ -280,7 +280,7 @@ class Airflow:
                 await self._raise_for_status(response)
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unavailable(error, repeatable=method == "GET") from error
+            raise self._unavailable(error) from error
         return _parse(text, f"{method} {URL(url, encoded=True).path}")
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -335,7 +335,7 @@ class Airflow:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
             return True
 
-    def _unavailable(self, error: Exception, *, repeatable: bool = False) -> UnavailableError:
+    def _unavailable(self, error: Exception) -> UnavailableError:
         nowhere = f"No connection to Airflow at {self._base}"
         if isinstance(error, aiohttp.ClientConnectorError):
             # A certificate that is not trusted now is not trusted a second later either.
@@ -344,11 +344,10 @@ class Airflow:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return UnavailableError(f"{nowhere} within {self._plain_timeout.sock_connect:g} s.", again=True)
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
+            # A node that dies leaves its connections silent, and an API server that waits for its database answers nobody.
             message = f"Airflow at {self._base} did not answer within {self._timeout:g} s."
-            # A node that dies leaves its connections silent, and a question may be asked as often as one likes. What
-            # starts something is not sent again to an Airflow that has more to do than it can.
-            return UnavailableError(message, sent=True, again=repeatable)
-        message = f"The connection to Airflow at {self._base} broke ({type(error).__name__})."
+        else:
+            message = f"The connection to Airflow at {self._base} broke ({type(error).__name__})."
         return UnavailableError(message, sent=True, again=True)
 
 

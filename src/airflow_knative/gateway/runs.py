@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -95,10 +96,17 @@ class Runner:
         began = time.monotonic()
         run_id = new_run_id() if key is None else idempotent_run_id(await caller.identity(), dag_id, key)
         await self._ensure_unpaused(caller, dag_id)
-        replayed = sent = False
+        sent = existed = False
 
         async def trigger(token: str) -> dict[str, Any]:
-            nonlocal sent
+            nonlocal sent, existed
+            if sent:
+                # It may have started the run; and an Airflow with more to do than it can has to answer a question
+                # before it is given more to do.
+                with contextlib.suppress(RefusedError):
+                    run = await self._airflow.run(token, dag_id, run_id)
+                    existed = True
+                    return run
             try:
                 return await self._airflow.trigger(token, dag_id, run_id, data)
             except UnavailableError as error:
@@ -118,20 +126,20 @@ class Runner:
             if error.status != HTTPStatus.CONFLICT:
                 raise _trigger_refused(error, dag_id) from error
             account = await self._account(caller, dag_id, run_id)
-            # After a trigger whose answer was lost this is most likely the run that it started. One that another call
-            # with the key started just then looks the same, and is the run of this key, too.
-            replayed = key is not None and not sent
-            if key is not None and not same_value(account.get("conf"), {"data": json.loads(data)}):
-                raise ProblemError(
-                    "idempotency-key-reused",
-                    f"This Idempotency-Key has started run {run_id!r} of {dag_id!r} with another input. "
-                    "Send the same input to get that run's answer, or use a new key.",
-                    dag_id=dag_id,
-                    run_id=run_id,
-                ) from None
+            existed = True
+        if existed and key is not None and not same_value(account.get("conf"), {"data": json.loads(data)}):
+            raise ProblemError(
+                "idempotency-key-reused",
+                f"This Idempotency-Key has started run {run_id!r} of {dag_id!r} with another input. "
+                "Send the same input to get that run's answer, or use a new key.",
+                dag_id=dag_id,
+                run_id=run_id,
+            )
         run = _run_of(account, dag_id, run_id)
         run.started = began
-        run.replayed = replayed
+        # After a trigger whose answer was lost this is most likely the run that it started. One that another call with
+        # the key started just then looks the same, and is the run of this key, too.
+        run.replayed = existed and key is not None and not sent
         return run
 
     async def look(self, caller: Caller, dag_id: str, run_id: str) -> Run:

@@ -119,7 +119,7 @@ async def test_a_trigger_whose_answer_was_lost_starts_no_second_run(
     assert response.json() == {"output": 1.0}
     assert "idempotency-replayed" not in response.headers
     assert len(airflow.runs) == 1
-    assert airflow.count("/dagRuns") == 2
+    assert airflow.count("/dagRuns") == 1  # the run was asked for first
 
 
 async def test_a_lost_answer_does_not_let_a_key_be_used_for_another_input(
@@ -135,11 +135,52 @@ async def test_a_lost_answer_does_not_let_a_key_be_used_for_another_input(
 async def test_a_trigger_that_takes_too_long_names_the_run(
     connect: Connect, airflow: FakeAirflow, problem: Check
 ) -> None:
-    client = await connect(airflow_timeout=0.2)
+    client = await connect(airflow_timeout=0.2, airflow_patience=0)
     airflow.overrides["dagRuns"] = lambda _: asyncio.sleep(5)
     document = problem(await client.post("/runWorkflow/avg", json={"input": [1]}), 503, "airflow-unavailable")
     assert document["run_id"] in document["detail"]
     assert airflow.count("/dagRuns") == 1
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_a_trigger_that_stays_without_an_answer_starts_one_run(
+    connect: Connect, airflow: FakeAirflow, *, started: bool
+) -> None:
+    client = await connect(airflow_timeout=0.2)
+
+    async def answer(request: web.Request) -> None:
+        del airflow.overrides["dagRuns"]
+        if started:
+            await airflow._trigger(request)
+        await asyncio.sleep(5)
+
+    airflow.overrides["dagRuns"] = answer
+    assert (await client.post("/runWorkflow/avg", json={"input": [1]})).json() == {"output": 1.0}
+    assert len(airflow.runs) == 1
+    assert airflow.count("/dagRuns") == (1 if started else 2)
+
+
+async def test_an_airflow_that_answers_no_question_is_given_no_second_trigger(
+    connect: Connect, airflow: FakeAirflow, problem: Check
+) -> None:
+    client = await connect(airflow_timeout=0.1, airflow_patience=0.5)
+
+    async def answer(request: web.Request) -> None:
+        airflow.overrides[(await request.json())["dag_run_id"]] = lambda _: asyncio.sleep(5)
+        await asyncio.sleep(5)
+
+    airflow.overrides["dagRuns"] = answer
+    document = problem(await client.post("/runWorkflow/avg", json={"input": [1]}), 503, "airflow-unavailable")
+    assert document["run_id"] in document["detail"]
+    assert airflow.count(document["run_id"]) > 1
+    assert airflow.count("/dagRuns") == 1
+
+
+async def test_a_login_that_stays_without_an_answer_is_taken_up_again(connect: Connect, airflow: FakeAirflow) -> None:
+    client = await connect(airflow_timeout=0.2)
+    pauses = iter([5])
+    airflow.overrides["token"] = lambda _: asyncio.sleep(next(pauses, 0))
+    assert (await client.post("/runWorkflow/avg", json={"input": [1]})).json() == {"output": 1.0}
 
 
 @pytest.mark.parametrize("path", ["avg", "wait"])
