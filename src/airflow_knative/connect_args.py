@@ -1,4 +1,4 @@
-"""How long Airflow's connections to its database bear with a server that is silent, as one is whose pod or node is gone.
+"""How long Airflow's connections to its database bear with a silent server, such as one whose pod or node is gone.
 
 The chart names these for `[database] sql_alchemy_connect_args` and `sql_alchemy_connect_args_async`. Without them the
 kernel's own limits hold: 127 s until a connection is given up that nobody takes, a quarter of an hour for a statement

@@ -55,7 +55,7 @@ def test_airflow_bears_with_a_silent_database_as_long_as_is_said(chart: Chart) -
     database = _config(chart, {})["database"]
     assert import_string(database["sql_alchemy_connect_args"]) is connect_args.PSYCOPG2
     assert import_string(database["sql_alchemy_connect_args_async"]) is connect_args.ASYNCPG
-    kernel = {"config": {"database": {option: None for option in database}}}
+    kernel = {"config": {"database": dict.fromkeys(database)}}
     assert not _config(chart, kernel).options("database")
 
 

@@ -344,7 +344,7 @@ class Airflow:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return UnavailableError(f"{nowhere} within {self._plain_timeout.sock_connect:g} s.", again=True)
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
-            # A node that dies leaves its connections silent, and an API server that waits for its database answers nobody.
+            # As of a node that died, or of an API server that waits for its database and answers nobody meanwhile.
             message = f"Airflow at {self._base} did not answer within {self._timeout:g} s."
         else:
             message = f"The connection to Airflow at {self._base} broke ({type(error).__name__})."
