@@ -1,8 +1,8 @@
 """How long Airflow's connections to its database bear with a silent server, such as one whose pod or node is gone.
 
 The chart names these for `[database] sql_alchemy_connect_args` and `sql_alchemy_connect_args_async`. Without them the
-kernel's own limits hold: 127 s until a connection is given up that nobody takes, a quarter of an hour for a statement
-that nobody answers. Airflow's API server asks its database in its event loop, and meanwhile answers nobody at all.
+kernel's own limits hold: two minutes until a connection is given up that nobody takes, a quarter of an hour for a
+statement that nobody answers. Airflow's API server asks its database in its event loop, and answers nobody meanwhile.
 """
 
 from __future__ import annotations
