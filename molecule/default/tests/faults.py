@@ -35,11 +35,12 @@ _DAG = "ledgered"
 _LINES = 16  # of a ledger in which nothing went wrong, but for the last
 _LIMIT = 600.0  # seconds until a run that has not ended counts as lost
 _NODE = "molecule-default-node"
+_SILENCE = 25.0  # seconds; connections that were there are given up in less (airflow_knative.connect_args)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of fault: kill or pause a container, delete a pod, kill a service of the node, or pause the node."""
+    """One kind of fault: kill or pause a container, delete or cut off a pod, kill a service of the node or pause it."""
 
     action: str
     part: str
@@ -71,6 +72,7 @@ KINDS: Final = {
     **_airflow("scheduler", "scheduler"),
     **_airflow("api-server", "api-server"),
     **_airflow("postgresql", "postgresql"),
+    "postgresql cut off for a while": Kind("cut", "postgresql", "postgresql"),
     "triggerer killed": Kind("kill", "triggerer", "triggerer"),
     "gateway killed": Kind("kill", "gateway", "gateway"),
     "worker killed": Kind("kill", "worker", "worker", may_retry=True),
@@ -251,6 +253,10 @@ class Field:
             options = ("--grace-period", "0", "--force", "--wait=false")
             self._walkthrough.kubectl("delete", "pod", pod["metadata"]["name"], *options)
             return
+        if kind.action == "cut":
+            with _cut_off(pod["status"]["podIP"]):
+                time.sleep(_SILENCE)
+            return
         (container,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == kind.container]
         processes = _processes(container["containerID"].rsplit("/", 1)[1])
         assert processes, f"{kind} has no process in {pod['metadata']['name']}"  # noqa: S101 # a test's
@@ -264,6 +270,19 @@ class Field:
 
 def _docker(*arguments: str) -> None:
     subprocess.run(["docker", *arguments], check=True, capture_output=True, timeout=60)
+
+
+@contextlib.contextmanager
+def _cut_off(address: str) -> Iterator[None]:
+    """Lose without a word what other pods send to a pod, and what it sends to them."""
+    rules = [("FORWARD", way, address, "--jump", "DROP") for way in ("--source", "--destination")]
+    for rule in rules:
+        _docker("exec", _NODE, "iptables", "--wait", "--insert", *rule)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            _docker("exec", _NODE, "iptables", "--wait", "--delete", *rule)
 
 
 def _processes(container: str) -> list[int]:
