@@ -41,7 +41,7 @@ class Settings(BaseModel):
     airflow_ca_file: str | None = Field(default=None, description="PEM file of the authorities that sign its TLS key")
     airflow_timeout: Positive = Field(default=30, description="Seconds that one call to Airflow may take")
     airflow_patience: NotNegative = Field(
-        default=60, description="Seconds for which calls are taken up again that Airflow is not there to answer"
+        default=180, description="Seconds for which calls are taken up again that Airflow is not there to answer"
     )
     host: str = Field(default="0.0.0.0", description="Address to listen on")
     port: int = Field(
