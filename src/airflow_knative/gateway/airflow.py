@@ -322,17 +322,24 @@ class Airflow:
             raise BrokenError(message)
         if await self._has_its_database():
             raise FaultError(message)
-        raise UnavailableError(f"{message}. It has lost its database.", sent=True, again=True)
+        raise UnavailableError(f"{message}. It has lost its database, or does not say.", sent=True, again=True)
 
     async def _has_its_database(self) -> bool:
-        """Return whether Airflow reaches its database: a 500 for that looks like one for a fault of its own."""
+        """Return whether Airflow reaches its database: a 500 for that looks like one for a fault of its own.
+
+        An API server that does not say waits for its database, or is on its way out.
+        """
         try:
             async with self._session.get(
                 URL(f"{self._api}/monitor/health", encoded=True), timeout=self._plain_timeout, allow_redirects=False
             ) as response:
                 health = await response.json()
             return bool(health["metadatabase"]["status"] != "unhealthy")
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
+        except aiohttp.ContentTypeError:
+            return True
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+        except (ValueError, KeyError, TypeError):
             return True
 
     def _unavailable(self, error: Exception) -> UnavailableError:

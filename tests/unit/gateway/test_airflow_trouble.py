@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -199,6 +199,18 @@ async def test_a_fault_that_passes_is_borne_with(client: httpx.AsyncClient, airf
     answers = iter([web.Response(status=500, text="boom"), web.Response(status=500, text="boom")])
     airflow.overrides[path] = lambda _: next(answers, None)
     assert (await client.post("/runWorkflow/avg", json={"input": [1]})).json() == {"output": 1.0}
+
+
+@pytest.mark.parametrize("health", [drop, lambda _: asyncio.sleep(5)], ids=["goes", "is silent"])
+async def test_an_airflow_that_does_not_say_whether_it_has_its_database_is_away(
+    connect: Connect, airflow: FakeAirflow, health: Callable[[web.Request], Any]
+) -> None:
+    """As one that waits for it: each 500 comes after a while, and no other answer before."""
+    client = await connect(airflow_timeout=0.1)
+    answers = iter([web.Response(status=500, text="Database error") for _ in range(5)])
+    airflow.overrides |= {"wait": lambda _: next(answers, None), "health": health}
+    assert (await client.post("/runWorkflow/avg", json={"input": [1]})).json() == {"output": 1.0}
+    assert len(airflow.runs) == 1
 
 
 async def test_a_fault_that_stays_is_told_soon(client: httpx.AsyncClient, airflow: FakeAirflow, problem: Check) -> None:
