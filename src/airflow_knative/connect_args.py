@@ -1,6 +1,7 @@
 """How long Airflow's connections to its database bear with a silent server, such as one whose pod or node is gone.
 
-The chart names these for `[database] sql_alchemy_connect_args` and `sql_alchemy_connect_args_async`. Without them the
+The chart names these for `[database] sql_alchemy_connect_args` and `sql_alchemy_connect_args_async`, and what waits for
+the database (`migrations`, `after_database`) keeps to them. Without them the
 kernel's own limits hold: two minutes until a connection is given up that nobody takes, a quarter of an hour for a
 statement that nobody answers. Airflow's API server asks its database in its event loop, and answers nobody meanwhile.
 """

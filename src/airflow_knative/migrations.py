@@ -20,6 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_knative.connect_args import PSYCOPG2
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -38,7 +40,6 @@ _DRIVER: Final = re.compile(r"postgresql(\+psycopg2)?://")
 
 _WAIT: Final = 120.0
 _PAUSE: Final = 1.0
-_CONNECT_TIMEOUT: Final = 5
 _AIRFLOWS_CHECK: Final = ("airflow", "db", "check-migrations", "--migration-wait-timeout", "480")
 
 
@@ -88,7 +89,7 @@ def database_heads(url: str, tables: Mapping[str, Any]) -> dict[str, frozenset[s
     import psycopg2  # noqa: PLC0415 -- where Airflow takes over it need not be installed
 
     found = {}
-    connection = psycopg2.connect(_DRIVER.sub("postgresql://", url), connect_timeout=_CONNECT_TIMEOUT)
+    connection = psycopg2.connect(_DRIVER.sub("postgresql://", url), **PSYCOPG2)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -335,12 +335,10 @@ class Airflow:
             ) as response:
                 health = await response.json()
             return bool(health["metadatabase"]["status"] != "unhealthy")
-        except aiohttp.ContentTypeError:
+        except (aiohttp.ContentTypeError, ValueError, KeyError, TypeError):
             return True
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
-        except (ValueError, KeyError, TypeError):
-            return True
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         nowhere = f"No connection to Airflow at {self._base}"
